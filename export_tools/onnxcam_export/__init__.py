@@ -1,0 +1,157 @@
+"""Make explaining ONNX models: the gradient becomes part of the graph.
+
+Examples:
+    >>> from onnxcam_export import from_onnx
+    >>> model = from_onnx("squeezenet.onnx", preprocess="imagenet")  # doctest: +SKIP
+    >>> [output.name for output in model.graph.output]               # doctest: +SKIP
+    ['logits', 'cam_activation', 'cam_gradient']
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from onnxcam.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from onnxcam_export.assemble import LabelsLike, PreprocessLike
+    from onnxcam_export.loading import ModelLike
+
+__all__ = ["from_keras", "from_onnx", "from_torch"]
+
+
+def from_onnx(
+    model_or_path: ModelLike,
+    layer: str | None = None,
+    score: str = "logit",
+    preprocess: PreprocessLike = None,
+    labels: LabelsLike = None,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    activation: str | None = None,
+    output_name: str | None = None,
+    size: tuple[int, int] | None = None,
+    target_input: bool = True,
+) -> onnx.ModelProto:
+    """Make an explaining model of a plain ONNX model.
+
+    Args:
+        model_or_path: a path, the file's bytes, or an onnx.ModelProto.
+        layer: the layer to explain, by tensor name, node name or the framework's name
+            (`layer4.1.conv2`); `last_conv` for the last convolution; None for the last spatial
+            activation before the spatial axes collapse.
+        score: `logit` differentiates the score before a final Softmax or Sigmoid, `probability`
+            what comes out of it.
+        preprocess: preset name (`imagenet`, `caffe`, `tf`, `unit`, `none`), path of a JSON file,
+            its content as a dict, or a Preprocessing; goes into the contract.
+        labels: class names, or a file of them; as many as classes.
+        output: where to write the file, if anywhere.
+        activation: `softmax`, `sigmoid` or `none`, for a model that ends in logits and cannot
+            say which function makes probabilities of them.
+        output_name: which output is scored; the first by default.
+        size: (height, width) of the picture for `preprocess`, where the model leaves it open.
+        target_input: False leaves `cam_target` out: always the class with the highest score.
+
+    Returns:
+        The model: original inputs and outputs, plus `cam_target` int64 [N], `cam_activation`
+        and `cam_gradient` float32 [N, C, *spatial].
+
+    Raises:
+        OnnxcamError: ModelError (unreadable file), LayerError, UnsupportedOpError, ExportError,
+            PreprocessError, ContractError (labels), MissingExtraError (onnx not installed).
+    """
+    _need_onnx()
+    from onnxcam_export.assemble import build
+    from onnxcam_export.sources import onnx_file
+
+    return build(
+        onnx_file.capture(model_or_path), layer=layer, score=score, activation=activation,
+        output_name=output_name, preprocess=preprocess, labels=labels, size=size,
+        target_input=target_input, output=output,
+    ).model  # fmt: skip
+
+
+def from_torch(
+    module: Any,
+    example_input: Any,
+    layer: str | None = None,
+    score: str = "logit",
+    preprocess: PreprocessLike = None,
+    labels: LabelsLike = None,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    activation: str | None = None,
+    target_input: bool = True,
+    dynamic_batch: bool = True,
+) -> onnx.ModelProto:
+    """Make an explaining model of a PyTorch module.
+
+    The module is exported in eval mode and put back into the modes it was in.
+
+    Args:
+        module: a torch.nn.Module that maps one picture batch to [N, classes].
+        example_input: a tensor [N, C, H, W]; only its shape and dtype matter.
+        layer: a module path (`layer4.1.conv2`: the module's output), `last_conv`, a tensor name,
+            or None for the last spatial activation.
+        dynamic_batch: False fixes the batch to that of `example_input`.
+
+    The other arguments, the result and the errors are those of :func:`from_onnx`.
+    """
+    _need_onnx()
+    from onnxcam_export.assemble import build
+    from onnxcam_export.sources import pytorch
+
+    source = pytorch.capture(module, example_input, layer, dynamic_batch=dynamic_batch)
+    return build(
+        source, layer=layer, score=score, activation=activation, preprocess=preprocess,
+        labels=labels, target_input=target_input, output=output,
+    ).model  # fmt: skip
+
+
+def from_keras(
+    model_or_path: Any,
+    layer: str | None = None,
+    score: str = "logit",
+    preprocess: PreprocessLike = None,
+    labels: LabelsLike = None,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    activation: str | None = None,
+    size: tuple[int, int] | None = None,
+    target_input: bool = True,
+) -> onnx.ModelProto:
+    """Make an explaining model of a Keras 3 model.
+
+    Works on the torch backend (no TensorFlow needed) and on the TensorFlow backend (with
+    tf2onnx); the backend is the one that keras is imported with.
+
+    Args:
+        model_or_path: a keras.Model, or the path of a `.keras` or `.h5` file (loaded with
+            safe_mode=True).
+        layer: a Keras layer name (`block5_conv3`), `outer/inner` for nested models, `last_conv`,
+            or None for the last spatial activation.
+
+    The other arguments, the result and the errors are those of :func:`from_onnx`.
+    """
+    _need_onnx()
+    from onnxcam_export.assemble import build
+    from onnxcam_export.sources import keras_model
+
+    source = keras_model.capture(model_or_path, layer)
+    return build(
+        source, layer=layer, score=score, activation=activation, preprocess=preprocess,
+        labels=labels, size=size, target_input=target_input, output=output,
+    ).model  # fmt: skip
+
+
+def _need_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnx_ir  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"exporting needs the package {error.name!r}: pip install 'onnxcam[export]'"
+        ) from error

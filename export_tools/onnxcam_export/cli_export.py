@@ -1,0 +1,213 @@
+"""`onnxcam export onnx|torch|keras`: an explaining ONNX file of a model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnxcam.errors import ExportError
+
+if TYPE_CHECKING:
+    from onnxcam_export.assemble import Built
+    from onnxcam_export.sources import Source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="kind", metavar="onnx|torch|keras", required=True)
+    plain = kinds.add_parser("onnx", help="from an ONNX file")
+    plain.add_argument("model", metavar="FILE.onnx")
+    plain.add_argument(
+        "--output-name", metavar="NAME", help="the output to score; default the first"
+    )
+    torch = kinds.add_parser("torch", help="from a PyTorch module made by a function")
+    torch.add_argument(
+        "model", metavar="MODULE:FACTORY", help="such as torchvision.models:resnet18"
+    )
+    torch.add_argument("--weights", metavar="FILE", help="state dict, read with weights_only=True")
+    keras = kinds.add_parser("keras", help="from a Keras 3 file or a function")
+    keras.add_argument("model", metavar="FILE.keras|MODULE:FACTORY")
+    for factory in (torch, keras):
+        factory.add_argument("--kwargs", metavar="JSON", default="{}", help="arguments of FACTORY")
+    for kind in (plain, torch, keras):
+        _add_common(kind)
+    torch.set_defaults(capture=_capture_torch)
+    plain.set_defaults(capture=_capture_onnx)
+    keras.set_defaults(capture=_capture_keras)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--layer", metavar="NAME",
+        help="tensor, node or framework's name; 'last_conv'; default the last spatial activation",
+    )  # fmt: skip
+    parser.add_argument("--score", choices=("logit", "probability"), default="logit")
+    parser.add_argument(
+        "--activation", choices=("softmax", "sigmoid", "none"),
+        help="what makes probabilities of logits, where the model does not say",
+    )  # fmt: skip
+    parser.add_argument("--input-size", metavar="CxHxW", help="such as 3x224x224")
+    parser.add_argument(
+        "--preprocess", metavar="SPEC", help="imagenet, caffe, tf, unit, none, or a JSON file"
+    )
+    parser.add_argument("--labels", metavar="FILE", help="class names, one a line; or 'imagenet'")
+    parser.add_argument(
+        "--verify", action="store_true", help="compare with an independent gradient"
+    )
+    parser.add_argument("-o", "--output", metavar="OUT.onnx", required=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    from onnxcam_export import _need_onnx
+
+    _need_onnx()
+    from onnxcam_export.assemble import build
+    from onnxcam_export.writing import write
+
+    output = Path(args.output)
+    if not output.parent.is_dir():
+        raise ExportError(f"cannot write {output}: the folder {output.parent} does not exist")
+    if args.kind != "torch" and output.exists() and _same_file(output, args.model):
+        raise ExportError(f"{output} is the source itself; choose another name for the result")
+    _fill_from_zoo(args)
+    started = time.perf_counter()
+    source: Source = args.capture(args)
+    built = build(
+        source,
+        layer=args.layer,
+        score=args.score,
+        activation=args.activation,
+        output_name=getattr(args, "output_name", None),
+        preprocess=args.preprocess,
+        labels=_labels(args.labels),
+        size=_size(args.input_size)[1:] if args.input_size else None,
+    )
+    _report(built)
+    if args.verify:
+        from onnxcam_export.verify import verify
+
+        print("\n".join(verify(built, source).lines()))
+    path = write(built.model, output)
+    megabytes = path.stat().st_size / 1e6
+    print(f"wrote {path} ({megabytes:.1f} MB, {time.perf_counter() - started:.1f} s)")
+    return 0
+
+
+def _capture_onnx(args: argparse.Namespace) -> Source:
+    from onnxcam_export.sources import onnx_file
+
+    return onnx_file.capture(args.model)
+
+
+def _capture_torch(args: argparse.Namespace) -> Source:
+    from onnxcam_export.sources import factory, pytorch
+
+    if args.input_size is None:
+        raise ExportError("--input-size is needed: the shape of one picture, such as 3x224x224")
+    module = factory.load_factory(args.model, _kwargs(args.kwargs), args.weights)
+    return pytorch.capture(module, pytorch.example(_size(args.input_size)), args.layer)
+
+
+def _capture_keras(args: argparse.Namespace) -> Source:
+    from onnxcam_export.sources import factory, keras_model
+
+    keras_model.choose_backend()
+    if os.path.exists(args.model) or args.model.endswith((".keras", ".h5")):
+        return keras_model.capture(args.model, args.layer)
+    model = factory.load_factory(args.model, _kwargs(args.kwargs), None)
+    return keras_model.capture(model, args.layer)
+
+
+def _fill_from_zoo(args: argparse.Namespace) -> None:
+    """What is known of a public zoo's model, where the user said nothing."""
+    if args.kind == "onnx" or (args.preprocess is not None and args.labels is not None):
+        return
+    try:
+        from onnxcam_models import zoo
+    except ImportError:
+        return
+    entry = zoo.lookup(args.model, _kwargs(args.kwargs))
+    if entry is None:
+        return
+    if args.preprocess is None and entry.preprocess is not None:
+        args.preprocess = entry.preprocess
+        if args.input_size is not None:
+            args.preprocess = _resized(entry.preprocess, _size(args.input_size)[1:])
+        print(f"preprocess: {entry.source}")
+    if args.labels is None and entry.labels is not None:
+        args.labels = entry.labels
+        print(f"labels: {len(entry.labels)} from {entry.source}")
+    if args.layer is None and entry.layer is not None:
+        args.layer = entry.layer
+
+
+def _resized(preprocess: Any, size: tuple[int, int]) -> Any:
+    """The zoo's preprocessing at another input size, the margin of the crop in proportion."""
+    from dataclasses import replace
+
+    if preprocess.size == size:
+        return preprocess
+    resize = preprocess.resize
+    if resize.shorter_side is not None:
+        side = round(resize.shorter_side * max(size) / max(preprocess.size))
+        resize = replace(resize, shorter_side=max(side, *size))
+    return replace(preprocess, size=size, resize=resize)
+
+
+def _labels(spec: Any) -> Any:
+    if spec == "imagenet" and not os.path.exists(spec):
+        from onnxcam_models import imagenet_labels
+
+        return imagenet_labels()
+    return spec
+
+
+def _kwargs(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ExportError(f"--kwargs: expected a JSON object, got {text!r}: {error}") from error
+    if not isinstance(value, dict):
+        raise ExportError(f"--kwargs: expected a JSON object, got {text!r}")
+    return value
+
+
+def _size(text: str) -> tuple[int, int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ExportError(f"--input-size: expected CxHxW such as 3x224x224, got {text!r}")
+    channels, height, width = (int(part) for part in parts)
+    return channels, height, width
+
+
+def _same_file(output: Path, model: str) -> bool:
+    return os.path.exists(model) and os.path.samefile(output, model)
+
+
+def _report(built: Built) -> None:
+    """The choices, the guessed ones marked: never silent."""
+    layer, output = built.layer, built.contract.output
+    sizes = ", ".join(str(size) for size in layer.shape)
+    name = f" ({layer.name})" if layer.name and layer.name != layer.value.name else ""
+    note = f"; {layer.note}" if layer.note else ""
+    print(f"layer: {layer.value.name}{name} [{sizes}]{note}")
+    print(
+        f"score: {built.contract.score} of '{output.name}', {built.score.classes} classes, {_output_text(built)}"
+    )
+    if built.contract.picture.preprocess is None:
+        print(
+            "preprocess: none in the file; `onnxcam explain` will ask for --preprocess",
+            file=sys.stderr,
+        )
+
+
+def _output_text(built: Built) -> str:
+    output = built.contract.output
+    if output.kind == "logits":
+        assumed = " (assumed: --activation says otherwise)" if built.score.assumed else ""
+        return f"logits, probabilities by {output.activation}{assumed}"
+    return {"raw": "raw values"}.get(output.kind, f"{output.kind} probabilities")

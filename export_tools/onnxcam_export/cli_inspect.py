@@ -1,0 +1,122 @@
+"""`onnxcam inspect FILE.onnx`: what a model takes, gives, and could explain."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from onnxcam.contract import METADATA_KEY, Contract
+from onnxcam.errors import MissingExtraError, OnnxcamError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="FILE.onnx")
+    parser.add_argument(
+        "--all", action="store_true", help="list every candidate layer, not the last 20"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        import onnx  # noqa: F401
+        import onnx_ir  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"inspect needs the package {error.name!r}: pip install 'onnxcam[export]'"
+        ) from error
+    from onnxcam_export.loading import load_proto, opset_of
+
+    proto = load_proto(args.model)
+    producer = f"{proto.producer_name} {proto.producer_version}".strip() or "unknown"
+    print(f"{args.model}: opset {opset_of(proto)}, IR {proto.ir_version}, made by {producer}")
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    print("inputs")
+    for value in proto.graph.input:
+        if value.name not in constants:
+            print(f"  {_described(value)}")
+    print("outputs")
+    for value in proto.graph.output:
+        print(f"  {_described(value)}")
+    text = next((p.value for p in proto.metadata_props if p.key == METADATA_KEY), None)
+    if text is not None:
+        _print_contract(Contract.loads(text))
+        return 0
+    print("contract: none; `onnxcam export onnx` makes an explaining file of this one")
+    return _print_layers(proto, args.all)
+
+
+def _described(value: Any) -> str:
+    import onnx
+
+    tensor = value.type.tensor_type
+    kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    sizes = ", ".join(str(d.dim_value or d.dim_param or "?") for d in tensor.shape.dim)
+    return f"{value.name}  {kind} [{sizes}]"
+
+
+def _print_contract(contract: Contract) -> None:
+    print("contract")
+    print(f"  emits       {contract.emit}")
+    for layer in contract.layers:
+        name = f" ({layer.name})" if layer.name and layer.name != layer.tensor else ""
+        print(f"  layer       {layer.tensor}{name}")
+    print(
+        f"  score       {contract.score} of output '{contract.output.name}' ({contract.output.kind})"
+    )
+    preprocess = contract.picture.preprocess
+    described = preprocess.to_json() if preprocess else "none: explain needs --preprocess"
+    print(
+        f"  input       '{contract.picture.name}' {contract.picture.dtype} {contract.picture.layout}"
+    )
+    print(f"  preprocess  {described}")
+    labels = contract.labels
+    shown = f"{len(labels)} ({labels[0]}, ...)" if labels else "none"
+    print(f"  labels      {shown}")
+    print(f"  made by     {', '.join(f'{k} {v}' for k, v in contract.producer.items())}")
+
+
+def _print_layers(proto: Any, everything: bool) -> int:
+    from onnxcam_export.framework_names import short_name
+    from onnxcam_export.layers import Layers
+    from onnxcam_export.loading import prepare
+    from onnxcam_export.score import find_score
+
+    try:
+        graph = prepare(proto).graph
+        score = find_score(graph, "logit")
+        layers = Layers(graph, score.value)
+        default = layers.default()
+    except OnnxcamError as error:
+        print(f"layers: {error}")
+        return 0
+    print(
+        f"score: {score.classes} values at '{score.value.name}' (output holds {score.output.kind})"
+    )
+    candidates = layers.candidates()
+    shown = candidates if everything else candidates[-20:]
+    print("layers (channels first; * is the default)")
+    if len(shown) < len(candidates):
+        print(f"  ... {len(candidates) - len(shown)} earlier ones: --all lists them")
+    rows = []
+    for candidate in shown:
+        producer = candidate.value.producer()
+        sizes = ", ".join(str(size) for size in candidate.shape)
+        mark = "*" if candidate.value is default.value else " "
+        tensor = str(candidate.value.name)
+        name = candidate.name if candidate.name not in (None, tensor) else ""
+        rows.append(
+            (
+                mark,
+                short_name(tensor),
+                producer.op_type if producer else "",
+                f"[{sizes}]",
+                name or "",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(f"  {line}".rstrip())
+    if default.note:
+        print(f"default: {default.note}")
+    return 0

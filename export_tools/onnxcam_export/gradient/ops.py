@@ -1,0 +1,169 @@
+"""Emission of nodes: `op.Mul(a, b)` appends a node and returns its output value.
+
+Python numbers and numpy arrays become constants of the dtype of the other operands, so a rule
+reads like the formula it stands for. The dtype of what is emitted is tracked, because a rule
+for float16 must make float16 constants; shapes are left to onnx's shape inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnxcam.errors import ExportError
+
+Operand = ir.Value | float | int | npt.NDArray[Any] | None
+
+FLOATS = frozenset(
+    {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
+)
+_BOOLEAN = frozenset(
+    {
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "And",
+        "Or",
+        "Xor",
+        "Not",
+        "IsNaN",
+    }
+)
+_INT64 = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero"})
+# Inputs that are int64 whatever the other operands are: operator -> positions.
+_INT64_OPERANDS: dict[str, tuple[int, ...]] = {
+    "Reshape": (1,),
+    "Expand": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Pad": (1, 3),
+    "Tile": (1,),
+    "Unsqueeze": (1,),
+    "Squeeze": (1,),
+    "Split": (1,),
+    "Gather": (1,),
+    "ConstantOfShape": (0,),
+    "ReduceSum": (1,),
+    "ReduceMean": (1,),
+    "ReduceMax": (1,),
+    "ReduceMin": (1,),
+    "ReduceProd": (1,),
+}
+
+
+class Ops:
+    """Collects the emitted nodes and constants until they are added to a graph.
+
+    `opset` is the default domain's version that the nodes are written for (18 or later).
+    """
+
+    def __init__(self, taken_names: set[str], opset: int, prefix: str = "cam/") -> None:
+        self.opset = opset
+        self.nodes: list[ir.Node] = []
+        self.initializers: dict[str, ir.Value] = {}
+        self._taken = taken_names
+        self._counts: dict[str, int] = {}
+        self._prefix = prefix
+        self._constants: dict[tuple[Any, ...], ir.Value] = {}
+
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        if op_type.startswith("_"):
+            raise AttributeError(op_type)
+        return lambda *inputs, **attributes: self.emit(op_type, inputs, attributes)[0]
+
+    def emit(
+        self,
+        op_type: str,
+        inputs: Sequence[Operand],
+        attributes: dict[str, Any] | None = None,
+        outputs: int = 1,
+    ) -> Sequence[ir.Value]:
+        """Append a node of the default domain and return its outputs."""
+        like = next(
+            (x.dtype for x in inputs if _has_dtype(x) and x.dtype != ir.DataType.BOOL), None
+        )  # type: ignore[union-attr]
+        int_positions = _INT64_OPERANDS.get(op_type, ())
+        values = [
+            self._operand(x, ir.DataType.INT64 if i in int_positions else like)
+            for i, x in enumerate(inputs)
+        ]
+        attributes = {key: value for key, value in (attributes or {}).items() if value is not None}
+        node = ir.node(op_type, values, attributes=attributes, num_outputs=outputs)
+        node.name = self._unique(op_type)
+        for value in node.outputs:
+            value.name = self._unique(f"{op_type}_out")
+            value.dtype = _result_dtype(op_type, attributes, values)
+        self.nodes.append(node)
+        return node.outputs
+
+    def const(self, array: npt.ArrayLike, dtype: ir.DataType | None = None) -> ir.Value:
+        """A constant; equal ones are stored once."""
+        array = np.asarray(array)
+        if dtype is not None:
+            array = array.astype(dtype.numpy())
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key not in self._constants:
+            name = self._unique("const")
+            # The ONNX dtype is given beside the array: bfloat16 is no numpy dtype.
+            tensor = ir.tensor(np.array(array, order="C"), dtype=dtype, name=name)
+            value = ir.Value(
+                name=name,
+                shape=ir.Shape(array.shape),
+                type=ir.TensorType(tensor.dtype),
+                const_value=tensor,
+            )
+            self._constants[key] = self.initializers[name] = value
+        return self._constants[key]
+
+    def ints(self, *values: int) -> ir.Value:
+        """An int64 vector, as axes and shapes want it."""
+        return self.const(np.array(values, np.int64))
+
+    def replace(self, node: ir.Node, build: Callable[[], ir.Value]) -> None:
+        """Let what `build` emits take the place of `node`, at its position in the order."""
+        mark = len(self.nodes)
+        new = build()
+        emitted = self.nodes[mark:]
+        del self.nodes[mark:]
+        position = self.nodes.index(node)
+        self.nodes[position : position + 1] = emitted
+        ir.convenience.replace_all_uses_with(node.outputs[0], new)
+
+    def _operand(self, operand: Operand, dtype: ir.DataType | None) -> ir.Value | None:
+        if operand is None or isinstance(operand, ir.Value):
+            return operand
+        if dtype is None:
+            raise ExportError(f"cannot tell the dtype of the constant {operand!r}")
+        return self.const(operand, dtype)
+
+    def _unique(self, stem: str) -> str:
+        while True:
+            number = self._counts[stem] = self._counts.get(stem, -1) + 1
+            name = f"{self._prefix}{stem}_{number}"
+            if name not in self._taken:
+                self._taken.add(name)
+                return name
+
+
+def _has_dtype(operand: Operand) -> bool:
+    return isinstance(operand, ir.Value) and operand.dtype is not None
+
+
+def _result_dtype(
+    op_type: str, attributes: dict[str, Any], inputs: Sequence[ir.Value | None]
+) -> ir.DataType | None:
+    if op_type in _BOOLEAN:
+        return ir.DataType.BOOL
+    if op_type in _INT64:
+        return ir.DataType.INT64
+    if op_type == "Cast":
+        return ir.DataType(attributes["to"])
+    if op_type == "ConstantOfShape":
+        value = attributes.get("value")
+        return value.dtype if value is not None else ir.DataType.FLOAT
+    first = inputs[1] if op_type == "Where" else inputs[0]
+    return first.dtype if first is not None else None

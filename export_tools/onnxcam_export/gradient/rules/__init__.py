@@ -1,0 +1,58 @@
+"""The table of derivatives: (domain, operator) -> vector-Jacobian product.
+
+A rule is called as `rule(op, node, dy, ...)`: `op` emits nodes, `node` is the forward node,
+`dy` the gradient at its first output (one more argument per further output, None where nothing
+flows). It returns one gradient per input, None where none flows; the walk sums broadcasts back
+(:data:`BROADCASTING`) and adds up what several consumers contribute.
+
+Notation of the rows: x, x0, x1 are inputs, y the output, dy its gradient, dx what is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from onnxcam_export.gradient.rules import (
+    activations,
+    arithmetic,
+    convolution,
+    dense,
+    layout,
+    normalization,
+    pooling,
+    reduction,
+    refused,
+)
+
+Rule = Callable[..., Sequence[ir.Value | None]]
+
+_MODULES = (
+    arithmetic,
+    activations,
+    dense,
+    convolution,
+    pooling,
+    reduction,
+    normalization,
+    layout,
+    refused,
+)
+
+
+def _merge(tables: Sequence[Mapping[tuple[str, str], Rule]]) -> dict[tuple[str, str], Rule]:
+    merged: dict[tuple[str, str], Rule] = {}
+    for table in tables:
+        for key, rule in table.items():
+            if key in merged:
+                raise ValueError(f"two derivatives for {key}")
+            merged[key] = rule
+    return merged
+
+
+RULES: Mapping[tuple[str, str], Rule] = _merge([module.TABLE for module in _MODULES])
+
+# Operators whose inputs are broadcast as numpy does; their rules return gradients of the
+# output's shape, and the walk sums them back.
+BROADCASTING = frozenset(arithmetic.BROADCASTING | activations.BROADCASTING)

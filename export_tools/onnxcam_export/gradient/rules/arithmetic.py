@@ -1,0 +1,112 @@
+"""Arithmetic, elementwise functions and their broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.gradient.shapes import int_attribute
+
+
+def _x(node: ir.Node, position: int = 0) -> ir.Value:
+    value = node.inputs[position]
+    assert value is not None
+    return value
+
+
+def _y(node: ir.Node) -> ir.Value:
+    return node.outputs[0]
+
+
+def _div(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    dx0 = op.Div(dy, _x(n, 1))
+    return [dx0, op.Neg(op.Mul(dx0, _y(n)))]
+
+
+def _pow(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    base, exponent = _x(n, 0), _x(n, 1)
+    dtype = base.dtype
+    e = exponent if exponent.dtype == dtype or dtype is None else op.Cast(exponent, to=dtype)
+    d_base = op.Mul(dy, op.Mul(e, op.Pow(base, op.Sub(e, 1.0))))
+    # x^e * log(x) is 0 at x = 0 in the limit; log(0) would make it NaN there.
+    log = op.Log(op.Where(op.Greater(base, 0.0), base, 1.0))
+    return [d_base, op.Mul(dy, op.Mul(_y(n), log))]
+
+
+def _extremum(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    """Max and Min of several tensors; a tie goes to the first, as each element has one winner."""
+    if len(n.inputs) == 1:
+        return [dy]
+    grads: list[ir.Value | None] = []
+    taken: ir.Value | None = None
+    for value in n.inputs:
+        wins = op.Equal(value, _y(n))
+        alone = wins if taken is None else op.And(wins, op.Not(taken))
+        taken = wins if taken is None else op.Or(taken, wins)
+        grads.append(op.Where(alone, dy, 0.0))
+    return grads
+
+
+def _clip(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    """1 where the input is within the bounds, bounds included as in torch.clamp."""
+    inside: ir.Value | None = None
+    for position, compare in ((1, op.GreaterOrEqual), (2, op.LessOrEqual)):
+        if position < len(n.inputs) and n.inputs[position] is not None:
+            one_side = compare(_x(n), n.inputs[position])
+            inside = one_side if inside is None else op.And(inside, one_side)
+    return [dy if inside is None else op.Where(inside, dy, 0.0), None, None]
+
+
+def _cast(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    return [op.Cast(dy, to=_x(n).dtype)]
+
+
+def _mod(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    # x0 - x1 * floor(x0 / x1) (fmod = 0) or trunc (fmod = 1); d/dx1 is not needed by any model.
+    int_attribute(n, "fmod", 0)
+    return [dy, None]
+
+
+def _unary(derivative: Callable[[Ops, ir.Value, ir.Value], Any]) -> Callable[..., Any]:
+    """dx = dy * f'(x), with f' given as a function of (op, x, y)."""
+    return lambda op, n, dy: [op.Mul(dy, derivative(op, _x(n), _y(n)))]
+
+
+TABLE = {
+    ("", "Add"): lambda op, n, dy: [dy, dy],
+    ("", "Sub"): lambda op, n, dy: [dy, op.Neg(dy)],
+    ("", "Mul"): lambda op, n, dy: [op.Mul(dy, _x(n, 1)), op.Mul(dy, _x(n, 0))],
+    ("", "Div"): _div,
+    ("", "Pow"): _pow,
+    ("", "Mod"): _mod,
+    ("", "Sum"): lambda op, n, dy: [dy] * len(n.inputs),
+    ("", "Mean"): lambda op, n, dy: [op.Mul(dy, 1.0 / len(n.inputs))] * len(n.inputs),
+    ("", "Max"): _extremum,
+    ("", "Min"): _extremum,
+    ("", "Where"): lambda op, n, dy: [
+        None, op.Where(_x(n, 0), dy, 0.0), op.Where(_x(n, 0), 0.0, dy)
+    ],
+    ("", "Clip"): _clip,
+    ("", "Cast"): _cast,
+    ("", "CastLike"): lambda op, n, dy: [*_cast(op, n, dy), None],
+    ("", "Identity"): lambda op, n, dy: [dy],
+    ("", "Dropout"): lambda op, n, dy, *_: [dy],  # inference only: the identity
+    ("", "Neg"): lambda op, n, dy: [op.Neg(dy)],
+    ("", "Abs"): _unary(lambda op, x, y: op.Sign(x)),
+    ("", "Exp"): _unary(lambda op, x, y: y),
+    ("", "Log"): lambda op, n, dy: [op.Div(dy, _x(n))],
+    ("", "Sqrt"): lambda op, n, dy: [op.Div(dy, op.Mul(_y(n), 2.0))],
+    ("", "Reciprocal"): lambda op, n, dy: [op.Neg(op.Mul(dy, op.Mul(_y(n), _y(n))))],
+    # d erf(x)/dx = 2/sqrt(pi) exp(-x^2)
+    ("", "Erf"): _unary(lambda op, x, y: op.Mul(op.Exp(op.Neg(op.Mul(x, x))), 1.1283791670955126)),
+    ("", "Sin"): _unary(lambda op, x, y: op.Cos(x)),
+    ("", "Cos"): _unary(lambda op, x, y: op.Neg(op.Sin(x))),
+}  # fmt: skip
+
+BROADCASTING = {
+    ("", name, "")
+    for name in ("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Sum", "Mean", "Max", "Min", "Where")
+}

@@ -1,0 +1,160 @@
+"""Operators that move, cut, join or repeat elements without changing them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from onnxcam.errors import UnsupportedOpError
+
+from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.gradient.rules.arithmetic import _x, _y
+from onnxcam_export.gradient.shapes import (
+    constant,
+    constant_ints,
+    dims,
+    int_attribute,
+    ints_attribute,
+    rank,
+    reshape_like,
+    shape_of,
+    string_attribute,
+    sum_to,
+)
+
+
+def _reshape(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    return [reshape_like(op, dy, _x(n)), None]
+
+
+def _transpose(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    size = rank(_x(n))
+    perm = ints_attribute(n, "perm") or list(range(size))[::-1]
+    return [op.Transpose(dy, perm=[perm.index(axis) for axis in range(size)])]
+
+
+def _concat(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    """Each input's part of dy; parts that nobody wants are pruned with their Slice."""
+    axis = int_attribute(n, "axis", 0) % rank(_y(n))
+    grads: list[ir.Value | None] = []
+    start: ir.Value = op.ints(0)
+    position: int | None = 0
+    for value in n.inputs:
+        assert value is not None
+        size = dims(value)[axis]
+        if size is not None and position is not None:
+            start, end = op.ints(position), op.ints(position + size)
+            position += size
+        else:
+            end, position = op.Add(start, op.Shape(value, start=axis, end=axis + 1)), None
+        grads.append(op.Slice(dy, start, end, op.ints(axis)))
+        start = end
+    return grads
+
+
+def _split(op: Ops, n: ir.Node, *dys: ir.Value | None) -> Sequence[ir.Value | None]:
+    parts = []
+    for dy, output in zip(dys, n.outputs, strict=True):
+        parts.append(dy if dy is not None else _zeros_like(op, output))
+    return [op.Concat(*parts, axis=int_attribute(n, "axis", 0)), None]
+
+
+def _zeros_like(op: Ops, value: ir.Value) -> ir.Value:
+    zero = ir.tensor(np.zeros(1, value.dtype.numpy() if value.dtype else np.float32))
+    return op.ConstantOfShape(shape_of(op, value), value=zero)
+
+
+def _pad(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    """Constant padding: cut it off again (a negative pad has cut pixels off: put zeros there)."""
+    mode = string_attribute(n, "mode", "constant")
+    if mode != "constant":
+        raise UnsupportedOpError(f"Pad '{n.name}' with mode '{mode}' has no derivative yet")
+    pads = constant_ints(n, 1) or []
+    size = rank(_x(n))
+    axes = [axis % size for axis in constant_ints(n, 3) or range(size)]
+    begin, end = [0] * size, [0] * size
+    for number, axis in enumerate(axes):
+        begin[axis], end[axis] = -pads[number], -pads[number + len(axes)]
+    return [op.Pad(dy, op.ints(*begin, *end), op.const(0.0, dy.dtype)), None, None, None]
+
+
+def _slice(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    """Scatter dy back to where it was taken from: zeros around it, or between for a step."""
+    x = _x(n)
+    sizes = dims(x)
+    starts, ends = constant_ints(n, 1) or [], constant_ints(n, 2) or []
+    axes = constant_ints(n, 3) or list(range(len(starts)))
+    steps = constant_ints(n, 4) or [1] * len(starts)
+    grad = dy
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        length = sizes[axis % len(sizes)]
+        if length is None:
+            raise UnsupportedOpError(
+                f"Slice '{n.name}' cuts axis {axis}, whose size is not fixed; fix the input size"
+            )
+        taken = range(length)[slice(start, None if step < 0 and end < -length else end, step)]
+        if taken == range(length):
+            continue
+        grad = _place(op, grad, taken, length, axis % len(sizes), len(sizes))
+    return [grad, None, None, None, None]
+
+
+def _place(op: Ops, dy: ir.Value, taken: range, length: int, axis: int, size: int) -> ir.Value:
+    if taken.step == 1:
+        begin, end = [0] * size, [0] * size
+        begin[axis], end[axis] = taken.start, length - taken.stop
+        return op.Pad(dy, op.ints(*begin, *end), op.const(0.0, dy.dtype))
+    # dy with a zero behind it, gathered: position p of x gets its dy or that zero
+    end = [0] * size
+    end[axis] = 1
+    extended = op.Pad(dy, op.ints(*[0] * size, *end), op.const(0.0, dy.dtype))
+    source = np.full(length, len(taken), np.int64)
+    source[list(taken)] = np.arange(len(taken))
+    return op.Gather(extended, op.const(source), axis=axis)
+
+
+def _gather(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    """With constant indices along one axis: a 0/1 matrix product, or one slice put back."""
+    x = _x(n)
+    axis = int_attribute(n, "axis", 0) % rank(x)
+    length = dims(x)[axis]
+    indices = constant(n.inputs[1])
+    if indices is None or length is None:
+        raise UnsupportedOpError(f"Gather '{n.name}': its indices or its axis are not fixed")
+    flat = [int(index) % length for index in np.asarray(indices).reshape(-1)]
+    grad = dy
+    if indices.ndim == 0:
+        grad = op.Unsqueeze(dy, op.ints(axis))
+    elif indices.ndim > 1:
+        shape = [-1 if size is None else size for size in dims(x)]
+        shape[axis] = len(flat)
+        grad = op.Reshape(dy, op.ints(*shape))
+    if flat == list(range(flat[0], flat[0] + len(flat))):
+        taken = range(flat[0], flat[0] + len(flat))
+        return [_place(op, grad, taken, length, axis, rank(x)), None]
+    # dx[j] = sum over k with flat[k] == j of grad[k]: contract the axis with a 0/1 matrix
+    selection = np.zeros((len(flat), length))
+    selection[np.arange(len(flat)), flat] = 1
+    order = [a for a in range(rank(x)) if a != axis] + [axis]
+    moved = op.MatMul(op.Transpose(grad, perm=order), op.const(selection, x.dtype))
+    return [op.Transpose(moved, perm=[order.index(a) for a in range(rank(x))]), None]
+
+
+def _expand(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    return [sum_to(op, dy, dims(_y(n)), _x(n)), None]
+
+
+TABLE = {
+    ("", "Reshape"): _reshape,
+    ("", "Flatten"): _reshape,
+    ("", "Squeeze"): _reshape,
+    ("", "Unsqueeze"): _reshape,
+    ("", "Transpose"): _transpose,
+    ("", "Concat"): _concat,
+    ("", "Split"): _split,
+    ("", "Pad"): _pad,
+    ("", "Slice"): _slice,
+    ("", "Gather"): _gather,
+    ("", "Expand"): _expand,
+}

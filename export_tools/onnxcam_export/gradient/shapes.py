@@ -1,0 +1,130 @@
+"""What rules need to know of shapes and constants, static where it can be, in the graph where not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnxcam.errors import ExportError
+
+from onnxcam_export.gradient.ops import Ops
+
+
+def dims(value: ir.Value) -> list[int | None]:
+    """The shape, None for every dimension that is not a fixed number.
+
+    Raises:
+        ExportError: not even the rank is known.
+    """
+    if value.shape is None:
+        raise ExportError(
+            f"shape inference could not tell the shape of tensor '{value.name}'; export the model "
+            "with fixed shapes (only the batch dimension dynamic)"
+        )
+    return [dim if isinstance(dim, int) else None for dim in value.shape]
+
+
+def rank(value: ir.Value) -> int:
+    """Number of dimensions."""
+    return len(dims(value))
+
+
+def spatial(value: ir.Value) -> list[int | None]:
+    """The dimensions behind [N, C]."""
+    return dims(value)[2:]
+
+
+def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+    """The array of an initializer or a Constant node, else None."""
+    if value is None or value.is_graph_input():
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def constant_ints(node: ir.Node, position: int) -> list[int] | None:
+    """A constant integer input as a list, or None when the input is absent.
+
+    Raises:
+        ExportError: the input is there, but computed at run time.
+    """
+    if position >= len(node.inputs) or node.inputs[position] is None:
+        return None
+    array = constant(node.inputs[position])
+    if array is None:
+        raise ExportError(
+            f"{node.op_type} '{node.name}': input {position} is computed at run time; "
+            "fold the model's constants first"
+        )
+    return [int(x) for x in array.reshape(-1)]
+
+
+def ints_attribute(node: ir.Node, name: str) -> list[int] | None:
+    """An integer-list attribute, or None when it is absent."""
+    attribute = node.attributes.get(name)
+    return None if attribute is None else [int(x) for x in attribute.as_ints()]
+
+
+def int_attribute(node: ir.Node, name: str, default: int) -> int:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else int(attribute.as_int())
+
+
+def float_attribute(node: ir.Node, name: str, default: float) -> float:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else float(attribute.as_float())
+
+
+def string_attribute(node: ir.Node, name: str, default: str) -> str:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else str(attribute.as_string())
+
+
+def shape_of(op: Ops, value: ir.Value) -> ir.Value:
+    """The shape as an int64 vector: a constant when it is static, else a Shape node."""
+    sizes = dims(value) if value.shape is not None else [None]
+    if None in sizes:
+        return op.Shape(value)
+    return op.ints(*[size for size in sizes if size is not None])
+
+
+def reshape_like(op: Ops, grad: ir.Value, like: ir.Value) -> ir.Value:
+    """`grad` with the shape of `like`, without a Shape node where one dimension at most is open."""
+    sizes = dims(like) if like.shape is not None else [None, None]
+    if sizes.count(None) > 1 or 0 in sizes:
+        return op.Reshape(grad, op.Shape(like))
+    return op.Reshape(grad, op.ints(*[-1 if size is None else size for size in sizes]))
+
+
+def expand_like(op: Ops, grad: ir.Value, like: ir.Value) -> ir.Value:
+    """`grad`, with ones where `like` is larger, broadcast to the shape of `like`."""
+    return op.Expand(grad, shape_of(op, like))
+
+
+def sum_to(op: Ops, grad: ir.Value, broadcast: Sequence[int | None], value: ir.Value) -> ir.Value:
+    """Undo a broadcast: sum `grad` (of shape `broadcast`) to the shape of `value`.
+
+    A dimension that is not known to be 1 is taken as not broadcast.
+    """
+    target = dims(value)
+    lead = len(broadcast) - len(target)
+    stretched = [
+        lead + axis for axis, size in enumerate(target) if size == 1 and broadcast[lead + axis] != 1
+    ]
+    if stretched:
+        grad = op.ReduceSum(grad, op.ints(*stretched), keepdims=1)
+    if lead:
+        grad = op.ReduceSum(grad, op.ints(*range(lead)), keepdims=0)
+    return grad
+
+
+def axes_of(node: ir.Node, value: ir.Value) -> list[int]:
+    """The axes a Reduce operator works on, not negative: attribute or input, default all."""
+    axes = ints_attribute(node, "axes") or constant_ints(node, 1)
+    if not axes:
+        if int_attribute(node, "noop_with_empty_axes", 0):
+            return []
+        return list(range(rank(value)))
+    return sorted(axis % rank(value) for axis in axes)

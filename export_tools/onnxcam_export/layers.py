@@ -1,0 +1,229 @@
+"""Which tensor is explained: the candidates, the default, and lookup by anybody's name for it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnxcam.contract import Layer
+from onnxcam.errors import LayerError
+
+from onnxcam_export.channel_axis import channel_axes
+from onnxcam_export.framework_names import framework_names, modules_of, short_name
+from onnxcam_export.gradient.ops import FLOATS
+from onnxcam_export.gradient.shapes import constant, dims
+from onnxcam_export.gradient.walk import path_between
+
+LAST_CONVOLUTION = "last_conv"
+
+# Operators that leave a layer's activation what it is, or only make it coarser.
+_SAME_ACTIVATION = frozenset(
+    ["Identity", "Cast", "Dropout", "Transpose", "QuantizeLinear", "DequantizeLinear", "MaxPool", "AveragePool"]
+)
+_ALIAS = frozenset({"Identity", "Cast", "Dropout", "Transpose"})
+_WITH_WEIGHTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layer that can be explained.
+
+    Attributes:
+        value: its activation in the graph.
+        channel_axis: the axis of the channels; axis 0 is the batch, the others are spatial.
+        name: the framework's name, or None.
+        note: what the user should know of the choice, or "".
+    """
+
+    value: ir.Value
+    channel_axis: int
+    name: str | None = None
+    note: str = ""
+
+    @property
+    def layer(self) -> Layer:
+        return Layer(str(self.value.name), self.name)
+
+    @property
+    def shape(self) -> list[int | str]:
+        """[N, C, *spatial], whatever the model's own layout; open dimensions by their name."""
+        assert self.value.shape is not None
+        sizes = [d if isinstance(d, int) else str(d.value or "?") for d in self.value.shape]
+        return [sizes[i] for i in channels_first(len(sizes), self.channel_axis)]
+
+
+def channels_first(rank: int, channel_axis: int) -> list[int]:
+    """The permutation that puts the channels behind the batch axis."""
+    return [0, channel_axis, *[axis for axis in range(1, rank) if axis != channel_axis]]
+
+
+class Layers:
+    """The layers of one graph that lie before one score."""
+
+    def __init__(self, graph: ir.Graph, score: ir.Value) -> None:
+        self._nodes = list(graph)
+        self._score = score
+        self._axes = channel_axes(self._nodes)
+        self._names = framework_names(self._nodes)
+        inputs = [v for v in graph.inputs if not v.is_initializer()]
+        self._leads_to_score = {
+            value
+            for start in inputs
+            for node in path_between(self._nodes, start, score)
+            for value in node.outputs
+        }
+        self._order = {v: i for i, node in enumerate(self._nodes) for v in node.outputs}
+
+    @property
+    def axes(self) -> dict[ir.Value, int]:
+        """The channel axis of every tensor of which it is known."""
+        return self._axes
+
+    def candidates(self) -> list[Candidate]:
+        """Every layer with spatial axes before the score, in the order of the graph."""
+        values = [v for node in self._nodes for v in node.outputs if self._is_spatial(v)]
+        return [self._candidate(v) for v in values if v in self._leads_to_score]
+
+    def default(self) -> Candidate:
+        """The last spatial activation before the spatial axes collapse.
+
+        Pools behind it are stepped back over (the map before a pool is finer and says the same),
+        and a class map, behind which no weights follow, to what its last weights read.
+
+        Raises:
+            LayerError: the network has no spatial activation.
+        """
+        candidates = self.candidates()
+        if not candidates:
+            raise LayerError(
+                "no activation with spatial axes leads to the score; name the layer yourself "
+                "(`onnxcam inspect` lists the tensors)"
+            )
+        value = candidates[-1].value
+        weighted = [n for n in path_between(self._nodes, value, self._score) if _has_weights(n)]
+        note = ""
+        if not weighted and (node := self._last_weighted_before(value)) is not None:
+            value, note = node.inputs[0] or value, "the one after it is already the class map"
+        return self._candidate(self._behind_pools(value), note)
+
+    def last_convolution(self) -> Candidate:
+        """The output of the last convolution of the graph.
+
+        Raises:
+            LayerError: there is none with spatial axes.
+        """
+        for candidate in reversed(self.candidates()):
+            producer = candidate.value.producer()
+            if producer is not None and producer.op_type == "Conv":
+                return candidate
+        raise LayerError("the network has no convolution with spatial axes before the score")
+
+    def find(self, name: str | None) -> Candidate:
+        """Look a layer up by tensor name, node name, or the framework's name.
+
+        Raises:
+            LayerError: unknown (with the nearest names), behind the score, or without spatial axes.
+        """
+        if name is None:
+            return self.default()
+        if name == LAST_CONVOLUTION:
+            return self.last_convolution()
+        value, note = self._lookup(name)
+        return self.of_value(value, name, note)
+
+    def of_value(
+        self, value: ir.Value, name: str, note: str = "", channel_axis: int | None = None
+    ) -> Candidate:
+        """The candidate that a tensor stands for: what the head reads of it.
+
+        Frameworks hand out copies (Transpose, Cast, Identity) that lead nowhere; the tensor
+        behind them is the one between the backbone and the head.
+        """
+        axis = channel_axis if channel_axis is not None else self._axes.get(value)
+        while value not in self._leads_to_score:
+            node = value.producer()
+            if node is None or node.op_type not in _ALIAS or node.inputs[0] is None:
+                raise LayerError(
+                    f"layer '{name}' does not lead to the score '{self._score.name}': it comes "
+                    "after it or on a branch beside it; `onnxcam inspect` lists the layers that do"
+                )
+            if node.op_type == "Transpose" and axis is not None:
+                axis = [int(x) for x in node.attributes["perm"].as_ints()][axis]
+            value = node.inputs[0]
+        axis = self._axes.get(value, axis)
+        if value is self._score:
+            raise LayerError(f"layer '{name}' is the score itself; choose a layer before it")
+        sizes = dims(value) if value.shape is not None else []
+        if axis is None or len(sizes) < 3 or value.dtype not in FLOATS:
+            raise LayerError(
+                f"layer '{name}' has no spatial axes (shape {_shown(sizes)}); expected an activation "
+                "[N, C, height, width] - `onnxcam inspect` lists those that have"
+            )
+        if all(size == 1 for i, size in enumerate(sizes) if i not in (0, axis)):
+            raise LayerError(
+                f"layer '{name}' has one pixel only (shape {_shown(sizes)}): there is nothing to "
+                "show; choose a layer before the pooling"
+            )
+        return Candidate(value, axis, self._framework_name(value, name), note)
+
+    def _framework_name(self, value: ir.Value, asked: str) -> str | None:
+        return asked if asked != value.name else self._names.get(value)
+
+    def _candidate(self, value: ir.Value, note: str = "") -> Candidate:
+        return Candidate(value, self._axes[value], self._names.get(value), note)
+
+    def _is_spatial(self, value: ir.Value) -> bool:
+        if value not in self._axes or value.dtype not in FLOATS or value is self._score:
+            return False
+        sizes = [s for i, s in enumerate(dims(value)) if i not in (0, self._axes[value])]
+        return any(size != 1 for size in sizes)
+
+    def _behind_pools(self, value: ir.Value) -> ir.Value:
+        while (node := value.producer()) is not None and node.op_type in _SAME_ACTIVATION:
+            before = node.inputs[0]
+            if before is None or not self._is_spatial(before) or before not in self._leads_to_score:
+                break
+            value = before
+        return value
+
+    def _last_weighted_before(self, value: ir.Value) -> ir.Node | None:
+        for node in reversed(self._nodes):
+            if not _has_weights(node) or node.inputs[0] is None:
+                continue
+            if not self._is_spatial(node.inputs[0]) or node.inputs[0] not in self._leads_to_score:
+                continue
+            if value in node.outputs or path_between(self._nodes, node.outputs[0], value):
+                return node
+        return None
+
+    def _lookup(self, name: str) -> tuple[ir.Value, str]:
+        by_tensor = {str(v.name): v for v in self._order}
+        if name in by_tensor:
+            return by_tensor[name], ""
+        by_node = {str(node.name): node.outputs[0] for node in self._nodes if node.name}
+        if name in by_node:
+            return by_node[name], ""
+        for modules in modules_of(self._nodes):
+            if name in modules:
+                value, note = modules[name]
+                return value, note
+        known = [*by_tensor, *by_node, *(n for m in modules_of(self._nodes) for n in m)]
+        raise LayerError(f"no layer '{name}'; {_suggest(name, known)}")
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    shown = {short_name(n): None for n in difflib.get_close_matches(name, known, n=5, cutoff=0.5)}
+    if shown:
+        return f"did you mean {', '.join(repr(n) for n in shown)}?"
+    return "`onnxcam inspect` lists the layers"
+
+
+def _has_weights(node: ir.Node) -> bool:
+    """Whether a matrix of the model takes part (a Gemm by a constant, a convolution)."""
+    return node.op_type in _WITH_WEIGHTS and any(constant(v) is not None for v in node.inputs[:2])
+
+
+def _shown(sizes: Sequence[int | None]) -> list[int | str]:
+    return ["?" if size is None else size for size in sizes]

@@ -1,0 +1,37 @@
+"""Rewrites of the emitted gradient graph that leave its values as they are, one a file.
+
+The rules write the gradient down plainly; a rewrite finds a form of it that costs less. Each
+takes the emitted nodes and replaces some; what nobody reads afterwards is pruned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.rewrites.one_hot_row import one_hot_row
+from onnxcam_export.target import Target
+
+Rewrite = Callable[[Ops, Target, ir.Value], None]
+
+REWRITES: tuple[Rewrite, ...] = (one_hot_row,)
+
+
+def prune(op: Ops, wanted: set[ir.Value]) -> None:
+    """Drop emitted nodes and constants that nothing wanted depends on.
+
+    onnxruntime runs nodes whose outputs nobody asked for when they stand before one that is.
+    """
+    needed = set(wanted)
+    kept = []
+    for node in reversed(op.nodes):
+        if any(value in needed for value in node.outputs):
+            kept.append(node)
+            needed.update(value for value in node.inputs if value is not None)
+        else:
+            for position in range(len(node.inputs)):
+                node.replace_input_with(position, None)
+    op.nodes = kept[::-1]
+    op.initializers = {name: v for name, v in op.initializers.items() if v in needed}

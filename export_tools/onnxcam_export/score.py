@@ -1,0 +1,145 @@
+"""Which number is differentiated: what the output holds, and the tensor that the seed goes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnxcam.contract import ACTIVATIONS, SCORES, Output
+from onnxcam.errors import ExportError
+
+from onnxcam_export.gradient.shapes import constant, dims, int_attribute
+
+# Operators at the end of a network that do not change which value belongs to which class.
+_LOOKED_THROUGH = frozenset(
+    ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Dropout", "Transpose", "QuantizeLinear", "DequantizeLinear"]
+)
+_FINAL = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "logits"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """The differentiated tensor, one value per class.
+
+    Attributes:
+        value: tensor of shape [N, C], further axes of size 1 anywhere behind N.
+        output: the model's output and what it holds, for the contract.
+        append: the function to put behind `value` before differentiating (`softmax`,
+            `sigmoid`), or None.
+        classes: C.
+        assumed: whether the output's activation was not read off the graph but assumed.
+    """
+
+    value: ir.Value
+    output: Output
+    append: str | None
+    classes: int
+    assumed: bool
+
+
+def find_score(
+    graph: ir.Graph, score: str, activation: str | None = None, output_name: str | None = None
+) -> Score:
+    """Choose the scored tensor.
+
+    Args:
+        graph: the plain model's graph.
+        score: `logit` steps over a final Softmax, LogSoftmax or Sigmoid; `probability` does not,
+            and puts `activation` behind a model that ends in logits.
+        activation: `softmax`, `sigmoid` or `none` where the graph can't say.
+        output_name: the scored output; the first by default.
+
+    Raises:
+        ExportError: an unknown option, an output that is not one value per class, or a
+            probability asked of a model that does not say which function makes one.
+    """
+    if score not in SCORES:
+        raise ExportError(f"score: expected one of {', '.join(SCORES)}; got {score!r}")
+    if activation not in (None, "none", *ACTIVATIONS):
+        raise ExportError(
+            f"activation: expected one of {', '.join(ACTIVATIONS)}, none; got {activation!r}"
+        )
+    output = _output(graph, output_name)
+    classes = class_count(output)
+    final = _final_activation(output)
+    kind = _FINAL[final.op_type] if final is not None else "logits"
+    if final is not None:
+        implied = "softmax" if kind == "logits" else kind
+        if activation not in (None, implied):
+            raise ExportError(
+                f"activation: the model ends in {final.op_type}, which says {implied!r}; "
+                f"got {activation!r}"
+            )
+        logit = final.inputs[0]
+        assert logit is not None
+        value = logit if score == "logit" or kind == "logits" else output
+        append = "softmax" if score == "probability" and kind == "logits" else None
+        function = "softmax" if kind == "logits" else None
+        return Score(value, Output(output.name or "", kind, function), append, classes, False)
+    if activation == "none" or (activation is None and classes == 1):
+        if score == "probability":
+            raise ExportError(
+                "score 'probability': the model's output is a raw value, not a logit; "
+                "use score 'logit', or say which function makes a probability of it "
+                "(activation 'softmax' or 'sigmoid')"
+            )
+        return Score(output, Output(output.name or "", "raw"), None, classes, activation is None)
+    if score == "probability" and activation is None:
+        raise ExportError(
+            "score 'probability': the model ends in logits and does not say which function makes "
+            "probabilities of them; pass activation 'softmax' (one class a picture) or 'sigmoid' "
+            "(several)"
+        )
+    function = activation or "softmax"
+    append = function if score == "probability" else None
+    return Score(
+        output, Output(output.name or "", "logits", function), append, classes, activation is None
+    )
+
+
+def class_count(value: ir.Value) -> int:
+    """C of a tensor [N, C] (further axes of size 1 allowed anywhere behind N).
+
+    Raises:
+        ExportError: the tensor has another shape.
+    """
+    sizes = dims(value)
+    large = [size for size in sizes[1:] if size != 1]
+    if len(sizes) < 2 or len(large) > 1 or None in large:
+        shown = ["?" if size is None else size for size in sizes]
+        raise ExportError(
+            f"output '{value.name}' has shape {shown}; expected one value per class, [N, classes]"
+        )
+    return large[0] if large and large[0] is not None else 1
+
+
+def _output(graph: ir.Graph, name: str | None) -> ir.Value:
+    names = [value.name for value in graph.outputs]
+    if name is None:
+        return graph.outputs[0]
+    if name not in names:
+        raise ExportError(
+            f"no output '{name}'; the model's outputs are {', '.join(map(str, names))}"
+        )
+    return graph.outputs[names.index(name)]
+
+
+def _final_activation(output: ir.Value) -> ir.Node | None:
+    """The Softmax, LogSoftmax or Sigmoid that the output comes out of, if it does."""
+    value = output
+    while (node := value.producer()) is not None:
+        if node.op_type in _FINAL:
+            return node if node.op_type == "Sigmoid" or _over_classes(node) else None
+        if node.op_type not in _LOOKED_THROUGH or node.inputs[0] is None:
+            return None
+        if constant(node.inputs[0]) is not None:
+            return None
+        value = node.inputs[0]
+    return None
+
+
+def _over_classes(softmax: ir.Node) -> bool:
+    """Whether a softmax normalises the only axis (but for the batch) that is larger than 1."""
+    sizes = dims(softmax.outputs[0])
+    axis = int_attribute(softmax, "axis", -1) % len(sizes)
+    return all(size == 1 for i, size in enumerate(sizes) if i not in (0, axis)) and axis != 0

@@ -1,0 +1,264 @@
+"""Compare the gradient in an exported graph with one that knows nothing of our rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+from onnx.reference import ReferenceEvaluator
+from onnxcam.contract import GRADIENT, TARGET
+from onnxcam.errors import ExportError
+
+from onnxcam_export.assemble import Built
+from onnxcam_export.gradient.walk import path_between
+from onnxcam_export.loading import prepare
+from onnxcam_export.sources import Source
+
+Array = npt.NDArray[np.floating]
+
+# float32 itself wavers by up to some 2e-3 in the middle of a deep network; a wrong rule is off
+# by its whole value.
+TOLERANCE = 1e-2
+DIRECTIONS = 4
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared.
+
+    Attributes:
+        oracle: what the graph's gradient was compared with.
+        graph: the graph's numbers (largest gradient, or one directional derivative a direction).
+        independent: the oracle's.
+        error: the largest difference, relative to the largest gradient (framework), or to the
+            norm of the products that a directional derivative sums (numerical).
+    """
+
+    oracle: str
+    graph: list[float]
+    independent: list[float]
+    error: float
+
+    @property
+    def agrees(self) -> bool:
+        return bool(self.error <= TOLERANCE)
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        rows = [f"verify: against {self.oracle}"]
+        rows += [
+            f"  graph {a: .6e}   independent {b: .6e}"
+            for a, b in zip(self.graph, self.independent, strict=True)
+        ]
+        verdict = "agrees" if self.agrees else "DIFFERS"
+        return [*rows, f"  relative error {self.error:.1e}: {verdict}"]
+
+
+def verify(built: Built, source: Source, seed: int = 0) -> Verification:
+    """Run the exported model on random input and compare its gradient.
+
+    With a framework's own autograd where the source has one, else with central differences in
+    float64 along random directions, computed with onnx's reference evaluator from the
+    activation on.
+
+    Raises:
+        ExportError: the gradients differ, or the model cannot be run on random input.
+    """
+    feed = _random_feed(built, seed)
+    session = ort.InferenceSession(
+        built.model.SerializeToString(), _quiet(), ["CPUExecutionProvider"]
+    )
+    outputs = dict(
+        zip([o.name for o in session.get_outputs()], session.run(None, feed), strict=True)
+    )
+    if source.oracle is not None:
+        result = _against_framework(built, source, feed, outputs)
+    else:
+        result = _against_differences(built, source, feed, outputs, seed)
+    if not result.agrees:
+        raise ExportError("the gradient is wrong. " + "; ".join(result.lines()))
+    return result
+
+
+def _against_framework(
+    built: Built, source: Source, feed: dict[str, Array], outputs: dict[str, Array]
+) -> Verification:
+    assert source.oracle is not None
+    picture = feed[built.contract.picture.name].astype(np.float32)
+    classes = _classes(built, outputs)
+    _, expected = source.oracle(picture, classes, built.contract.score)
+    actual = outputs[GRADIENT]
+    if expected.shape != actual.shape:
+        raise ExportError(
+            f"verify: the graph's gradient has shape {actual.shape}, autograd's {expected.shape}"
+        )
+    largest = float(np.abs(expected).max())
+    error = (
+        float(np.abs(actual - expected).max() / largest) if largest else float(np.abs(actual).max())
+    )
+    name = next(iter(k for k in source.producer), "the framework")
+    return Verification(
+        f"{name}'s autograd (largest gradient)", [float(np.abs(actual).max())], [largest], error
+    )
+
+
+def _against_differences(
+    built: Built, source: Source, feed: dict[str, Array], outputs: dict[str, Array], seed: int
+) -> Verification:
+    head = _Head(built, source, feed)
+    activation, gradient = head.activation, outputs[GRADIENT].astype(np.float64)
+    axis = built.layer.channel_axis
+    gradient = np.moveaxis(gradient, 1, axis)
+    classes = _classes(built, outputs)
+    rng = np.random.default_rng(seed)
+    # Equal values (zeros behind a ReLU) tie in a max: there the derivative along a random
+    # direction is not that of the first one, which autograd and we take. They stay put.
+    _, inverse, counts = np.unique(activation, return_inverse=True, return_counts=True)
+    free = (counts[inverse] == 1).reshape(activation.shape)
+    in_graph, numerical, error = [], [], 0.0
+    step = 1e-8 * max(float(np.abs(activation).max()), 1e-12)
+    for _ in range(DIRECTIONS):
+        direction = rng.standard_normal(activation.shape) * free
+        products = gradient * direction
+        ahead = head.score(activation + step * direction, classes)
+        behind = head.score(activation - step * direction, classes)
+        numerical.append(float((ahead - behind) / (2 * step)))
+        in_graph.append(float(products.sum()))
+        scale = float(np.sqrt((products**2).sum())) or abs(numerical[-1]) or 1.0
+        error = max(error, abs(in_graph[-1] - numerical[-1]) / scale)
+    return Verification(
+        "central differences in float64 (directional derivatives)", in_graph, numerical, error
+    )
+
+
+def _classes(built: Built, outputs: dict[str, Array]) -> npt.NDArray[np.int64]:
+    output = outputs[built.contract.output.name]
+    return np.asarray(output.reshape(len(output), -1).argmax(axis=1), dtype=np.int64)
+
+
+class _Head:
+    """The plain model from the activation to the score, in float64."""
+
+    def __init__(self, built: Built, source: Source, feed: dict[str, Array]) -> None:
+        graph = prepare(source.model).graph
+        values = {str(v.name): v for node in graph for v in node.outputs}
+        activation = values[str(built.layer.value.name)]
+        score = values[str(built.score.value.name)]
+        self._append = built.score.append
+        path = path_between(list(graph), activation, score)
+        produced = {v for node in path for v in node.outputs} | {activation}
+        outside = {
+            v for node in path for v in node.inputs
+            if v is not None and v not in produced and not v.is_initializer()
+        }  # fmt: skip
+        fetched = self._fetch(source.model, [activation, *outside], feed)
+        self.activation = fetched[str(activation.name)].astype(np.float64)
+        self._constants = {str(v.name): _wide(fetched[str(v.name)]) for v in outside}
+        inputs = [activation, *outside]
+        initializers = {
+            v for node in path for v in node.inputs if v is not None and v.is_initializer()
+        }
+        self._constants |= {
+            str(v.name): _wide(v.const_value.numpy())
+            for v in initializers
+            if v.const_value is not None
+        }
+        self._evaluator = ReferenceEvaluator(_float64_model(path, [*inputs, *initializers], score))
+        self._name = str(activation.name)
+
+    def score(self, activation: Array, classes: npt.NDArray[np.int64]) -> float:
+        feed = self._constants | {self._name: activation}
+        value = np.asarray(self._evaluator.run(None, feed)[0]).reshape(len(classes), -1)
+        if self._append == "softmax":
+            value = np.exp(value - value.max(axis=1, keepdims=True))
+            value = value / value.sum(axis=1, keepdims=True)
+        elif self._append == "sigmoid":
+            value = 1.0 / (1.0 + np.exp(-value))
+        return float(value[np.arange(len(classes)), classes].sum())
+
+    @staticmethod
+    def _fetch(
+        model: onnx.ModelProto, values: list[ir.Value], feed: dict[str, Array]
+    ) -> dict[str, Array]:
+        """The plain model's own values of some tensors, by onnxruntime."""
+        prepared = prepare(model)
+        by_name = {str(v.name): v for node in prepared.graph for v in node.outputs}
+        names = [str(v.name) for v in values if str(v.name) in by_name]
+        present = {v.name for v in prepared.graph.outputs}
+        prepared.graph.outputs.extend(by_name[n] for n in names if n not in present)
+        prepared.ir_version = min(prepared.ir_version, 10)
+        content = ir.to_proto(prepared).SerializeToString()
+        session = ort.InferenceSession(content, _quiet(), ["CPUExecutionProvider"])
+        plain = {k: v for k, v in feed.items() if k != TARGET}
+        return dict(zip(names, session.run(names, plain), strict=True)) | plain
+
+
+def _float64_model(path: list[ir.Node], inputs: list[ir.Value], score: ir.Value) -> onnx.ModelProto:
+    nodes = []
+    for node in path:
+        proto = ir.to_proto(node)
+        for attribute in proto.attribute:
+            if attribute.name == "to" and node.op_type == "Cast":
+                attribute.i = onnx.TensorProto.DOUBLE
+        nodes.append(proto)
+    graph = onnx.helper.make_graph(
+        nodes,
+        "head",
+        [onnx.helper.make_tensor_value_info(str(v.name), _wide_type(v), None) for v in inputs],
+        [onnx.helper.make_tensor_value_info(str(score.name), onnx.TensorProto.DOUBLE, None)],
+    )
+    owner = path[0].graph if path else None
+    opsets = dict(owner.opset_imports) if isinstance(owner, ir.Graph) else {"": 18}
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+
+
+def _wide(array: npt.NDArray[np.generic]) -> Array:
+    kind = array.dtype.kind
+    return (
+        array.astype(np.float64)
+        if kind == "f" or (array.dtype.itemsize == 2 and kind == "V")
+        else array
+    )  # type: ignore[return-value]
+
+
+def _wide_type(value: ir.Value) -> int:
+    floats = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+    if value.dtype in floats or value.dtype is None:
+        return int(onnx.TensorProto.DOUBLE)
+    return int(value.dtype)
+
+
+def _random_feed(built: Built, seed: int) -> dict[str, Array]:
+    """One picture's worth of noise, in the range that the preprocessing gives."""
+    rng = np.random.default_rng(seed)
+    picture = built.contract.picture
+    info = next(i for i in built.model.graph.input if i.name == picture.name)
+    sizes = [d.dim_value for d in info.type.tensor_type.shape.dim]
+    fill = list(picture.preprocess.size) if picture.preprocess else [224, 224]
+    for axis, size in enumerate(sizes):
+        if size == 0:
+            spatial = axis - (1 if picture.layout == "NHWC" else 2)
+            sizes[axis] = 1 if axis == 0 else fill[spatial] if 0 <= spatial < 2 else 3
+    pixels = rng.uniform(0, 255, sizes)
+    if picture.preprocess is not None and len(sizes) == 4:
+        along = [1, 1, 1, -1] if picture.layout == "NHWC" else [1, -1, 1, 1]
+        mean = np.reshape(picture.preprocess.mean, along)
+        std = np.reshape(picture.preprocess.std, along)
+        pixels = (pixels * picture.preprocess.scale - mean) / std
+    elif np.dtype(picture.dtype).kind == "f":
+        pixels = rng.standard_normal(sizes)
+    feed = {picture.name: pixels.astype(picture.dtype)}
+    if any(i.name == TARGET for i in built.model.graph.input):
+        feed[TARGET] = np.full(sizes[0], -1, np.int64)  # type: ignore[assignment]
+    return feed
+
+
+def _quiet() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return options
