@@ -70,7 +70,9 @@ class Resize:
         _one_of("resize.mode", self.mode, RESIZE_MODES)
         _one_of("resize.filter", self.filter, FILTERS)
         if not isinstance(self.antialias, bool):
-            raise PreprocessError(f"resize.antialias: expected true or false, got {self.antialias!r}")
+            raise PreprocessError(
+                f"resize.antialias: expected true or false, got {self.antialias!r}"
+            )
         if self.mode == "crop":
             _positive_int("resize.shorter_side", self.shorter_side)
         elif self.shorter_side is not None:
@@ -149,7 +151,7 @@ class Preprocessing:
         if not isinstance(size, Sequence) or isinstance(size, str):
             raise PreprocessError(f"size: expected [height, width], got {size!r}")
         return cls(
-            size=tuple(size),  # type: ignore[arg-type]  # the length is checked by __post_init__
+            size=tuple(size),  # __post_init__ checks the length
             color=document.get("color", "RGB"),
             scale=_number("scale", document.get("scale", 1.0)),
             mean=_numbers("mean", document.get("mean", (0.0,))),
@@ -274,7 +276,9 @@ class Contract:
         try:
             document = json.loads(text)
         except ValueError as error:
-            raise ContractError(f"the model's '{METADATA_KEY}' metadata is not JSON: {error}") from error
+            raise ContractError(
+                f"the model's '{METADATA_KEY}' metadata is not JSON: {error}"
+            ) from error
         if not isinstance(document, dict):
             raise ContractError(f"the model's '{METADATA_KEY}' metadata is not a JSON object")
         if document.get("version") != VERSION:
@@ -286,7 +290,9 @@ class Contract:
             return cls._from_document(document)
         except (KeyError, TypeError, PreprocessError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-            raise ContractError(f"the model's '{METADATA_KEY}' metadata is malformed: {reason}") from error
+            raise ContractError(
+                f"the model's '{METADATA_KEY}' metadata is malformed: {reason}"
+            ) from error
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> Contract:
@@ -318,9 +324,7 @@ class Contract:
         )
 
 
-def _one_of(
-    key: str, value: Any, allowed: Any, error: type[Exception] = PreprocessError
-) -> None:
+def _one_of(key: str, value: Any, allowed: Any, error: type[Exception] = PreprocessError) -> None:
     if value not in tuple(allowed):
         raise error(f"{key}: expected one of {', '.join(allowed)}; got {value!r}")
 

@@ -46,7 +46,9 @@ def _from_json(document: Any) -> list[str]:
         wanted = [str(index) for index in range(len(document))]
         missing = [index for index in wanted if index not in document]
         if missing:
-            raise ValueError(f"expected the indices 0 to {len(wanted) - 1}, {missing[0]} is missing")
+            raise ValueError(
+                f"expected the indices 0 to {len(wanted) - 1}, {missing[0]} is missing"
+            )
         document = [document[index] for index in wanted]
     if not isinstance(document, list):
         raise ValueError("expected a JSON list or object")

@@ -26,7 +26,10 @@ def _imagenet(size: tuple[int, int], color: str) -> Preprocessing:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         resize=Resize(
-            mode="crop", shorter_side=round(max(size) * 256 / 224), filter="bilinear", antialias=True
+            mode="crop",
+            shorter_side=round(max(size) * 256 / 224),
+            filter="bilinear",
+            antialias=True,
         ),
     )
 

@@ -18,8 +18,14 @@ from onnxcam.errors import OnnxcamError
 
 # name -> (module, one line of help)
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("onnxcam_models.cli_demo", "explain a small shipped network, from nothing to a picture"),
-    "inspect": ("onnxcam_export.cli_inspect", "show a model's inputs, outputs, layers and contract"),
+    "demo": (
+        "onnxcam_models.cli_demo",
+        "explain a small shipped network from nothing",
+    ),
+    "inspect": (
+        "onnxcam_export.cli_inspect",
+        "show a model's inputs, outputs and layers",
+    ),
     "export": ("onnxcam_export.cli_export", "make an explaining ONNX file of a model"),
     "explain": ("onnxcam.cli.explain", "predict and explain pictures with an explaining file"),
 }

@@ -1,0 +1,24 @@
+"""How every kernel is compiled.
+
+`fastmath` stays off so that all targets give identical results; `error_model="numpy"` makes a
+division by zero give inf instead of a Python exception; `nogil` lets threads run side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def kernel(function: _Function) -> _Function:
+    """Compile on first call, and keep the machine code on disk where that is possible."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
+    try:
+        compiled = njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder for the cache can be written: compile in every process
+        compiled = njit(**options)(function)
+    return compiled  # type: ignore[no-any-return]

@@ -1,0 +1,177 @@
+"""An onnxruntime session that says clearly what is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcam.contract import METADATA_KEY
+from onnxcam.errors import InputError, ModelError
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(uint16)": np.uint16,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+_FATAL_ONLY = 4  # onnxruntime prints lesser messages to stderr; errors are raised anyway
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A session's input or output; an open dimension is None. `dtype` None: unknown to NumPy."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any] | None
+
+    def check(self, tensor: Any) -> None:
+        """Raise InputError unless `tensor` fits and holds finite values only."""
+        expected = f"{self.dtype} [{', '.join(_dimension(side) for side in self.shape)}]"
+        if not isinstance(tensor, np.ndarray):
+            raise InputError(
+                f"input '{self.name}': expected an array {expected}, got {type(tensor).__name__}"
+            )
+        fits = len(tensor.shape) == len(self.shape) and all(
+            wanted is None or wanted == side
+            for wanted, side in zip(self.shape, tensor.shape, strict=True)
+        )
+        if not fits or tensor.dtype != self.dtype:
+            raise InputError(
+                f"input '{self.name}': expected {expected}, got {tensor.dtype} {list(tensor.shape)}"
+            )
+        if tensor.size == 0:
+            raise InputError(f"input '{self.name}': the tensor is empty, {list(tensor.shape)}")
+        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
+            raise InputError(f"input '{self.name}': holds NaN or infinite values")
+
+
+class Session:
+    """A loaded model: its inputs, outputs and metadata, and :meth:`run`.
+
+    Args:
+        model: path or content of an ONNX file.
+        providers: onnxruntime's names or their short forms ("cuda"), with or without options;
+            None for the CPU.
+        threads: threads inside an operator; None for onnxruntime's own choice.
+
+    Raises:
+        ModelError: no such file, not ONNX, truncated, not runnable, or a provider is missing.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        providers: Sequence[Any] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        import onnxruntime
+
+        self.title = "the model" if isinstance(model, bytes) else f"'{os.fspath(model)}'"
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _FATAL_ONLY
+        if threads is not None:
+            if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+                raise ModelError(f"threads: expected a whole number of at least 1, got {threads!r}")
+            options.intra_op_num_threads = threads
+        wanted = _providers(providers, onnxruntime.get_available_providers())
+        source = model if isinstance(model, bytes) else _existing(Path(model))
+        if source == b"":
+            raise ModelError("the model is empty (0 bytes)")
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=wanted)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelError(f"cannot load {self.title}: {_reason(error)}") from error
+        self._check_providers(wanted)
+        self.inputs = {info.name: info for info in map(_info, self._session.get_inputs())}
+        self.outputs = {info.name: info for info in map(_info, self._session.get_outputs())}
+
+    @property
+    def metadata(self) -> str | None:
+        """The contract's text in the file, or None."""
+        found = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        return None if found is None else str(found)
+
+    @property
+    def providers(self) -> list[str]:
+        """The execution providers in use."""
+        return list(self._session.get_providers())
+
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """The named outputs for these inputs.
+
+        Raises:
+            ModelError: the run fails.
+        """
+        try:
+            values = self._session.run(list(outputs), dict(feeds))
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelError(f"running {self.title} failed: {_reason(error)}") from error
+        return dict(zip(outputs, values, strict=True))
+
+    def _check_providers(self, wanted: Sequence[Any]) -> None:
+        # onnxruntime falls back to the CPU in silence when a provider does not start.
+        used = self.providers
+        for entry in wanted:
+            name = entry if isinstance(entry, str) else entry[0]
+            if name not in used:
+                raise ModelError(f"provider '{name}' did not start; running are {', '.join(used)}")
+
+
+def _existing(path: Path) -> str:
+    if not path.exists():
+        raise ModelError(f"model '{path}': no such file")
+    if path.is_dir():
+        raise ModelError(f"model '{path}': is a folder, expected an ONNX file")
+    if path.stat().st_size == 0:
+        raise ModelError(f"model '{path}': the file is empty (0 bytes)")
+    return str(path)
+
+
+def _providers(wanted: Sequence[Any] | None, available: Sequence[str]) -> list[Any]:
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    return [_provider(entry, available) for entry in wanted or ("CPUExecutionProvider",)]
+
+
+def _provider(entry: Any, available: Sequence[str]) -> Any:
+    name, *options = (entry,) if isinstance(entry, str) else entry
+    short = {known.removesuffix("ExecutionProvider").lower(): known for known in available}
+    found = name if name in available else short.get(str(name).lower())
+    if found is None:
+        raise ModelError(f"provider '{name}' is not in this onnxruntime; it has {', '.join(short)}")
+    return (found, *options) if options else found
+
+
+def _info(argument: Any) -> TensorInfo:
+    shape = tuple(side if isinstance(side, int) else None for side in argument.shape)
+    dtype = _DTYPES.get(argument.type)
+    return TensorInfo(argument.name, shape, None if dtype is None else np.dtype(dtype))
+
+
+def _dimension(side: int | None) -> str:
+    return "any" if side is None else str(side)
+
+
+def _reason(error: Exception) -> str:
+    """The telling part of onnxruntime's message, on one line."""
+    text = " ".join(str(error).split())
+    if "rotobuf" in text:
+        return "not an ONNX file, or a truncated one"
+    if text.startswith("[ONNXRuntimeError]"):
+        text = text.split(" : ", 3)[-1]
+    return text if len(text) <= 400 else text[:400] + "..."
