@@ -27,9 +27,10 @@ DIGIT_SIZES = (18, 32)
 INK_LEVELS = 16.0  # the bitmaps hold 0..16
 
 # The 1797 bitmaps of sklearn.datasets.load_digits are 14 filled-in forms of about 130 digits
-# each, one after the other (the sequence of labels repeats), and the thirteen people of the
-# data set filled them in. Index 1287 is where the eleventh form begins: everything from there
-# on is held out, so a held-out digit never shares its form with a digit trained on.
+# each, one after the other (the sequence of labels repeats). Index 1287 is where the eleventh
+# form begins: everything from there on is held out, so that a held-out digit never shares its
+# form with a digit trained on. Thirteen people are named for the fourteen forms, so one may
+# have filled in two; which one is not recorded.
 HELD_OUT_FROM = 1287
 
 _DATA = Path(__file__).parent / "data" / "unseen_handwriting.npz"
@@ -192,7 +193,8 @@ def _stroke(rng: np.random.Generator, _: Bitmaps) -> npt.NDArray[np.float64]:
     distance = np.sqrt(
         np.min((y[..., None] - curve[:, 0]) ** 2 + (x[..., None] - curve[:, 1]) ** 2, axis=-1)
     )
-    return np.clip(rng.uniform(0.9, 2.2) + 0.5 - distance, 0, 1)
+    ink: npt.NDArray[np.float64] = np.clip(rng.uniform(0.9, 2.2) + 0.5 - distance, 0, 1)
+    return ink
 
 
 def _blob(rng: np.random.Generator, _: Bitmaps) -> npt.NDArray[np.float64]:
@@ -203,7 +205,8 @@ def _blob(rng: np.random.Generator, _: Bitmaps) -> npt.NDArray[np.float64]:
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     radius = size / 2 - 1
     distance = np.hypot(along / radius, across / (radius * ratio))
-    return np.clip((1 - distance) * rng.uniform(1.5, 6), 0, 1)
+    ink: npt.NDArray[np.float64] = np.clip((1 - distance) * rng.uniform(1.5, 6), 0, 1)
+    return ink
 
 
 def _fragment(rng: np.random.Generator, bitmaps: Bitmaps) -> npt.NDArray[np.float64]:
@@ -212,7 +215,9 @@ def _fragment(rng: np.random.Generator, bitmaps: Bitmaps) -> npt.NDArray[np.floa
     for _ in range(4):
         bitmap = bitmaps[rng.integers(len(bitmaps))]
         row, column = rng.integers(0, 5, 2)
-        quarters.append(np.rot90(bitmap[row : row + 4, column : column + 4], rng.integers(1, 4)))
+        quarters.append(
+            np.rot90(bitmap[row : row + 4, column : column + 4], int(rng.integers(1, 4)))
+        )
     scrambled = np.block([[quarters[0], quarters[1]], [quarters[2], quarters[3]]])
     ink = enlarge(scrambled, int(rng.integers(16, 30)))
     if rng.random() < 0.5:  # half of it, so that a neat square is no sign of clutter

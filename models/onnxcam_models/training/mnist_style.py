@@ -43,7 +43,8 @@ def train(epochs: int, seed: int = SEED) -> nn.Sequential:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.05)
     for epoch in range(epochs):
-        for batch in torch.from_numpy(rng.permutation(len(pictures))).split(BATCH):
+        order = rng.permutation(len(pictures))
+        for batch in (order[i : i + BATCH] for i in range(0, len(order), BATCH)):
             shifted = torch.stack(
                 [
                     torch.roll(pictures[i], tuple(rng.integers(-SHIFT, SHIFT + 1, 2)), (1, 2))

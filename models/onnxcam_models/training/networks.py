@@ -103,6 +103,7 @@ def fold_batch_norms(network: DigitsInClutter) -> DigitsInClutter:
     network.eval()
     for block in network.features:
         assert isinstance(block, ConvBlock)
-        block.conv = nn.utils.fusion.fuse_conv_bn_eval(block.conv, block.norm)  # type: ignore[type-var]
+        assert isinstance(block.norm, nn.BatchNorm2d)
+        block.conv = nn.utils.fusion.fuse_conv_bn_eval(block.conv, block.norm)
         block.norm = nn.Identity()
     return network
