@@ -15,10 +15,15 @@ import onnx_ir as ir
 from onnxcam_export.gradient.shapes import ints_attribute
 
 _ANCHORS = frozenset(
-    ["Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "DepthToSpace", "SpaceToDepth", "FusedConv"]
+    """Conv ConvTranspose ConvInteger QLinearConv MaxPool AveragePool LpPool
+    GlobalAveragePool GlobalMaxPool BatchNormalization InstanceNormalization
+    GroupNormalization LRN DepthToSpace SpaceToDepth FusedConv""".split()
 )
 _KEEPING = frozenset(
-    ["Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Softsign", "Gelu", "Mish", "Swish", "Clip", "Identity", "Dropout", "Cast", "CastLike", "Abs", "Neg", "Exp", "Log", "Sqrt", "Reciprocal", "Erf", "Pow", "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Where", "Concat", "Pad", "Slice", "Resize", "Upsample", "QuantizeLinear", "DequantizeLinear", "ThresholdedRelu", "ReduceMean", "ReduceMax", "ReduceSum"]
+    """Relu LeakyRelu PRelu Elu Selu Celu Sigmoid HardSigmoid HardSwish Tanh Softplus
+    Softsign Gelu Mish Swish Clip Identity Dropout Cast CastLike Abs Neg Exp Log Sqrt
+    Reciprocal Erf Pow Add Sub Mul Div Max Min Sum Mean Where Concat Pad Slice Resize
+    Upsample QuantizeLinear DequantizeLinear ThresholdedRelu ReduceMean ReduceMax ReduceSum""".split()
 )
 
 

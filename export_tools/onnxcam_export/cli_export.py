@@ -195,8 +195,9 @@ def _report(built: Built) -> None:
     name = f" ({layer.name})" if layer.name and layer.name != layer.value.name else ""
     note = f"; {layer.note}" if layer.note else ""
     print(f"layer: {layer.value.name}{name} [{sizes}]{note}")
+    kind = _output_text(built)
     print(
-        f"score: {built.contract.score} of '{output.name}', {built.score.classes} classes, {_output_text(built)}"
+        f"score: {built.contract.score} of '{output.name}', {built.score.classes} classes, {kind}"
     )
     if built.contract.picture.preprocess is None:
         print(

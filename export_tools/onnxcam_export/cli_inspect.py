@@ -60,14 +60,11 @@ def _print_contract(contract: Contract) -> None:
     for layer in contract.layers:
         name = f" ({layer.name})" if layer.name and layer.name != layer.tensor else ""
         print(f"  layer       {layer.tensor}{name}")
-    print(
-        f"  score       {contract.score} of output '{contract.output.name}' ({contract.output.kind})"
-    )
-    preprocess = contract.picture.preprocess
+    output, picture = contract.output, contract.picture
+    print(f"  score       {contract.score} of output '{output.name}' ({output.kind})")
+    preprocess = picture.preprocess
     described = preprocess.to_json() if preprocess else "none: explain needs --preprocess"
-    print(
-        f"  input       '{contract.picture.name}' {contract.picture.dtype} {contract.picture.layout}"
-    )
+    print(f"  input       '{picture.name}' {picture.dtype} {picture.layout}")
     print(f"  preprocess  {described}")
     labels = contract.labels
     shown = f"{len(labels)} ({labels[0]}, ...)" if labels else "none"

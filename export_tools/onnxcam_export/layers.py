@@ -20,7 +20,7 @@ LAST_CONVOLUTION = "last_conv"
 
 # Operators that leave a layer's activation what it is, or only make it coarser.
 _SAME_ACTIVATION = frozenset(
-    ["Identity", "Cast", "Dropout", "Transpose", "QuantizeLinear", "DequantizeLinear", "MaxPool", "AveragePool"]
+    """Identity Cast Dropout Transpose QuantizeLinear DequantizeLinear MaxPool AveragePool""".split()
 )
 _ALIAS = frozenset({"Identity", "Cast", "Dropout", "Transpose"})
 _WITH_WEIGHTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
@@ -158,8 +158,8 @@ class Layers:
         sizes = dims(value) if value.shape is not None else []
         if axis is None or len(sizes) < 3 or value.dtype not in FLOATS:
             raise LayerError(
-                f"layer '{name}' has no spatial axes (shape {_shown(sizes)}); expected an activation "
-                "[N, C, height, width] - `onnxcam inspect` lists those that have"
+                f"layer '{name}' has no spatial axes (shape {_shown(sizes)}); expected an "
+                "activation [N, C, height, width] - `onnxcam inspect` lists those that have"
             )
         if all(size == 1 for i, size in enumerate(sizes) if i not in (0, axis)):
             raise LayerError(

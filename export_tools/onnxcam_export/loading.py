@@ -126,7 +126,8 @@ def _raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
         raised = onnx.version_converter.convert_version(proto, LOWEST_OPSET)
     except Exception as error:
         raise ModelError(
-            f"onnx cannot bring this model from opset {opset} to {LOWEST_OPSET}: {_first_line(error)}"
+            f"onnx cannot bring this model from opset {opset} to {LOWEST_OPSET}: "
+            f"{_first_line(error)}"
         ) from error
     # The converter forgets these.
     del raised.metadata_props[:]

@@ -12,7 +12,8 @@ from onnxcam_export.gradient.shapes import constant, dims, int_attribute
 
 # Operators at the end of a network that do not change which value belongs to which class.
 _LOOKED_THROUGH = frozenset(
-    ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Dropout", "Transpose", "QuantizeLinear", "DequantizeLinear"]
+    """Reshape Flatten Squeeze Unsqueeze Identity Cast Dropout Transpose QuantizeLinear
+    DequantizeLinear""".split()
 )
 _FINAL = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "logits"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from onnxcam_export.gradient.walk import path_between
 from onnxcam_export.loading import prepare
 from onnxcam_export.sources import Source
 
-Array = npt.NDArray[np.floating]
+Array = npt.NDArray[Any]
 
 # float32 itself wavers by up to some 2e-3 in the middle of a deep network; a wrong rule is off
 # by its whole value.
@@ -217,13 +218,9 @@ def _float64_model(path: list[ir.Node], inputs: list[ir.Value], score: ir.Value)
     return onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
 
 
-def _wide(array: npt.NDArray[np.generic]) -> Array:
-    kind = array.dtype.kind
-    return (
-        array.astype(np.float64)
-        if kind == "f" or (array.dtype.itemsize == 2 and kind == "V")
-        else array
-    )  # type: ignore[return-value]
+def _wide(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Floats in float64, integers and booleans as they are (bfloat16 is of numpy's kind V)."""
+    return array.astype(np.float64) if array.dtype.kind in "fV" else array
 
 
 def _wide_type(value: ir.Value) -> int:
@@ -238,7 +235,7 @@ def _random_feed(built: Built, seed: int) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
     picture = built.contract.picture
     info = next(i for i in built.model.graph.input if i.name == picture.name)
-    sizes = [d.dim_value for d in info.type.tensor_type.shape.dim]
+    sizes: list[int] = [d.dim_value for d in info.type.tensor_type.shape.dim]
     fill = list(picture.preprocess.size) if picture.preprocess else [224, 224]
     for axis, size in enumerate(sizes):
         if size == 0:
@@ -254,7 +251,7 @@ def _random_feed(built: Built, seed: int) -> dict[str, Array]:
         pixels = rng.standard_normal(sizes)
     feed = {picture.name: pixels.astype(picture.dtype)}
     if any(i.name == TARGET for i in built.model.graph.input):
-        feed[TARGET] = np.full(sizes[0], -1, np.int64)  # type: ignore[assignment]
+        feed[TARGET] = np.full(sizes[0], -1, np.int64)
     return feed
 
 

@@ -83,9 +83,7 @@ class Ops:
         outputs: int = 1,
     ) -> Sequence[ir.Value]:
         """Append a node of the default domain and return its outputs."""
-        like = next(
-            (x.dtype for x in inputs if _has_dtype(x) and x.dtype != ir.DataType.BOOL), None
-        )  # type: ignore[union-attr]
+        like = next((d for x in inputs if (d := _dtype(x)) not in (None, ir.DataType.BOOL)), None)
         int_positions = _INT64_OPERANDS.get(op_type, ())
         values = [
             self._operand(x, ir.DataType.INT64 if i in int_positions else like)
@@ -96,7 +94,9 @@ class Ops:
         node.name = self._unique(op_type)
         for value in node.outputs:
             value.name = self._unique(f"{op_type}_out")
-            value.dtype = _result_dtype(op_type, attributes, values)
+            dtype = _result_dtype(op_type, attributes, values)
+            if dtype is not None:
+                value.dtype = dtype
         self.nodes.append(node)
         return node.outputs
 
@@ -149,8 +149,8 @@ class Ops:
                 return name
 
 
-def _has_dtype(operand: Operand) -> bool:
-    return isinstance(operand, ir.Value) and operand.dtype is not None
+def _dtype(operand: Operand) -> ir.DataType | None:
+    return operand.dtype if isinstance(operand, ir.Value) else None
 
 
 def _result_dtype(

@@ -1,4 +1,4 @@
-"""What rules need to know of shapes and constants, static where it can be, in the graph where not."""
+"""What rules need to know of shapes and constants: static where possible, else in the graph."""
 
 from __future__ import annotations
 

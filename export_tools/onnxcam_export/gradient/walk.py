@@ -50,7 +50,7 @@ def gradient(
                     f"{_describe(node)} has no derivative by its input {position} "
                     f"('{value.name}'); {_advice(node)}"
                 )
-            if node.op_identifier in BROADCASTING:
+            if _key(node) in BROADCASTING:
                 grad = sum_to(op, grad, dims(node.outputs[0]), value)
             before = contributions.get(value)
             contributions[value] = grad if before is None else op.Add(before, grad)
@@ -81,7 +81,7 @@ def path_between(nodes: Sequence[ir.Node], start: ir.Value, end: ir.Value) -> li
 def _apply_rule(
     op: Ops, node: ir.Node, output_grads: Sequence[ir.Value | None]
 ) -> Sequence[ir.Value | None]:
-    key = (_domain(node), node.op_type)
+    key = _key(node)
     if key not in RULES:
         raise UnsupportedOpError(
             f"{_describe(node)} lies between the layer and the score and onnxcam has no "
@@ -90,8 +90,8 @@ def _apply_rule(
     return RULES[key](op, node, *output_grads)
 
 
-def _domain(node: ir.Node) -> str:
-    return "" if node.domain == "ai.onnx" else node.domain
+def _key(node: ir.Node) -> tuple[str, str]:
+    return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
 
 
 def _describe(node: ir.Node) -> str:

@@ -7,6 +7,8 @@ classes of ResNet-50).
 
 from __future__ import annotations
 
+from functools import partial
+
 import onnx_ir as ir
 
 from onnxcam_export.gradient.ops import Ops
@@ -26,9 +28,9 @@ def one_hot_row(op: Ops, target: Target, seed: ir.Value) -> None:
         if not node.inputs or node.inputs[0] is None or not _is_seed(node.inputs[0], seed):
             continue
         if node.op_type == "Gemm":
-            op.replace(node, lambda node=node: _gemm_row(op, node, target))
+            op.replace(node, partial(_gemm_row, op, node, target))
         elif node.op_type == "ConvTranspose" and _is_pointwise(node):
-            op.replace(node, lambda node=node: _pointwise_row(op, node, target))
+            op.replace(node, partial(_pointwise_row, op, node, target))
 
 
 def _is_seed(value: ir.Value, seed: ir.Value) -> bool:

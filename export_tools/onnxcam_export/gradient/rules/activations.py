@@ -117,4 +117,4 @@ TABLE = {
     ("", "LogSoftmax"): _log_softmax,
 }
 
-BROADCASTING = {("", "PRelu", "")}
+BROADCASTING = {("", "PRelu")}

@@ -107,6 +107,6 @@ TABLE = {
 }  # fmt: skip
 
 BROADCASTING = {
-    ("", name, "")
+    ("", name)
     for name in ("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Sum", "Mean", "Max", "Min", "Where")
 }

@@ -67,8 +67,8 @@ def windows_of(node: ir.Node, kernel: list[int]) -> Windows:
         for axis, length in enumerate(size):
             if length is None:
                 raise ExportError(
-                    f"{node.op_type} '{node.name}' pads by auto_pad={auto_pad} and its input has no "
-                    "fixed size; fix the model's input size first"
+                    f"{node.op_type} '{node.name}' pads by auto_pad={auto_pad} and its input has "
+                    "no fixed size; fix the model's input size first"
                 )
             extent = (kernel[axis] - 1) * dilations[axis] + 1
             total = max((-(-length // strides[axis]) - 1) * strides[axis] + extent - length, 0)
@@ -83,19 +83,19 @@ def windows_of(node: ir.Node, kernel: list[int]) -> Windows:
 def transposed(
     op: Ops, dy: ir.Value, weight: ir.Value, w: Windows, group: int, x: ir.Value
 ) -> ir.Value:
-    """Spread `dy` back over the windows: the adjoint of Conv, a ConvTranspose of the input's size."""
+    """Spread `dy` back over the windows: the adjoint of Conv, of the input's size."""
     overhang = [w.overhang(axis) for axis in range(len(w.kernel))]
     if None not in overhang:
         known = [o for o in overhang if o is not None]
         return op.ConvTranspose(
-            dy, weight, group=group, strides=w.strides, dilations=w.dilations, kernel_shape=w.kernel,
-            pads=w.pads_begin + [max(o, 0) for o in known],
+            dy, weight, group=group, strides=w.strides, dilations=w.dilations,
+            kernel_shape=w.kernel, pads=w.pads_begin + [max(o, 0) for o in known],
             output_padding=[max(-o, 0) for o in known],
         )  # fmt: skip
     # An open input size: make everything the windows can reach, then cut the input out of it.
     whole = op.ConvTranspose(
-        dy, weight, group=group, strides=w.strides, dilations=w.dilations, kernel_shape=w.kernel,
-        output_padding=[s - 1 for s in w.strides],
+        dy, weight, group=group, strides=w.strides, dilations=w.dilations,
+        kernel_shape=w.kernel, output_padding=[s - 1 for s in w.strides],
     )  # fmt: skip
     axes = list(range(2, 2 + len(w.kernel)))
     start = op.ints(*w.pads_begin)

@@ -32,7 +32,7 @@ def _max_pool(op: Ops, n: ir.Node, dy: ir.Value, *_: ir.Value | None) -> Sequenc
     if int_attribute(n, "storage_order", 0):
         raise ExportError(f"MaxPool '{n.name}': storage_order=1 (column major) is not supported")
     attributes = {name: attribute.value for name, attribute in n.attributes.items()}
-    _, indices = op.emit("MaxPool", [x], attributes, outputs=2)
+    indices = op.emit("MaxPool", [x], attributes, outputs=2)[1]
     indices.dtype = ir.DataType.INT64
     zero = ir.tensor(np.zeros(1, x.dtype.numpy() if x.dtype else np.float32))
     zeros = op.ConstantOfShape(op.Reshape(op.Size(x), op.ints(1)), value=zero)

@@ -1,4 +1,4 @@
-"""Operators whose derivative is zero almost everywhere: refused, so that no map is silently blank."""
+"""Operators whose derivative is zero almost everywhere: refused, so that no map is blank."""
 
 from __future__ import annotations
 
