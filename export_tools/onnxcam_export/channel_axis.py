@@ -23,7 +23,8 @@ _KEEPING = frozenset(
     """Relu LeakyRelu PRelu Elu Selu Celu Sigmoid HardSigmoid HardSwish Tanh Softplus
     Softsign Gelu Mish Swish Clip Identity Dropout Cast CastLike Abs Neg Exp Log Sqrt
     Reciprocal Erf Pow Add Sub Mul Div Max Min Sum Mean Where Concat Pad Slice Resize
-    Upsample QuantizeLinear DequantizeLinear ThresholdedRelu ReduceMean ReduceMax ReduceSum""".split()
+    Upsample QuantizeLinear DequantizeLinear ThresholdedRelu ReduceMean ReduceMax ReduceSum
+    """.split()
 )
 
 

@@ -20,7 +20,8 @@ LAST_CONVOLUTION = "last_conv"
 
 # Operators that leave a layer's activation what it is, or only make it coarser.
 _SAME_ACTIVATION = frozenset(
-    """Identity Cast Dropout Transpose QuantizeLinear DequantizeLinear MaxPool AveragePool""".split()
+    """Identity Cast Dropout Transpose QuantizeLinear DequantizeLinear MaxPool
+    AveragePool""".split()
 )
 _ALIAS = frozenset({"Identity", "Cast", "Dropout", "Transpose"})
 _WITH_WEIGHTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})

@@ -73,10 +73,26 @@ def _pad(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     pads = constant_ints(n, 1) or []
     size = rank(_x(n))
     axes = [axis % size for axis in constant_ints(n, 3) or range(size)]
+    pairs = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
+    return [_uncut(op, _unpadded(op, dy, pairs), pairs, size), None, None, None]
+
+
+def _unpadded(op: Ops, dy: ir.Value, pairs: dict[int, tuple[int, int]]) -> ir.Value:
+    cut = {axis: (max(b, 0), max(e, 0)) for axis, (b, e) in pairs.items() if max(b, e) > 0}
+    if not cut:
+        return dy
+    starts = op.ints(*[begin for begin, _ in cut.values()])
+    ends = op.ints(*[-end if end else np.iinfo(np.int64).max for _, end in cut.values()])
+    return op.Slice(dy, starts, ends, op.ints(*cut))
+
+
+def _uncut(op: Ops, dy: ir.Value, pairs: dict[int, tuple[int, int]], size: int) -> ir.Value:
     begin, end = [0] * size, [0] * size
-    for number, axis in enumerate(axes):
-        begin[axis], end[axis] = -pads[number], -pads[number + len(axes)]
-    return [op.Pad(dy, op.ints(*begin, *end), op.const(0.0, dy.dtype)), None, None, None]
+    for axis, (b, e) in pairs.items():
+        begin[axis], end[axis] = max(-b, 0), max(-e, 0)
+    if not any([*begin, *end]):
+        return dy
+    return op.Pad(dy, op.ints(*begin, *end), op.const(0.0, dy.dtype))
 
 
 def _slice(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:

@@ -54,7 +54,11 @@ def _scaled(slope: Callable[[Ops, ir.Value, ir.Value], ir.Value]) -> Callable[..
     """dx = dy * f'(x, y), y and dy broadcast along the reduced axes."""
 
     def rule(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
-        return [op.Mul(_kept(op, n, dy), slope(op, _x(n), _kept(op, n, _y(n)))), None]
+        x = _x(n)
+        return [
+            op.Mul(expand_like(op, _kept(op, n, dy), x), slope(op, x, _kept(op, n, _y(n)))),
+            None,
+        ]
 
     return rule
 

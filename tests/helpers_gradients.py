@@ -1,0 +1,202 @@
+"""Derivatives of small graphs: by the project's rules, and by central differences in float64.
+
+The forward graph is evaluated by onnx's reference evaluator, which knows nothing of the rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper as oh
+import onnx_ir as ir
+import onnxruntime as ort
+import scipy.special
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from onnxcam_export.gradient import Ops, gradient
+from onnxcam_export.loading import prepare
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operator with its inputs; float inputs in `active` are differentiated, all by default.
+
+    `constants` are positions that become initializers (as weights, axes and shapes are).
+    """
+
+    op_type: str
+    inputs: tuple[Any, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    active: tuple[int, ...] | None = None
+    constants: tuple[int, ...] = ()
+    domain: str = ""
+    outputs: int = 1
+    opset: int = 18
+    note: str = ""
+    dynamic: bool = False  # leave every dimension open
+    in_onnxruntime: bool = True  # False: onnxruntime's CPU provider has no such kernel
+    in_reference: bool = True  # False: the reference evaluator cannot run the gradient's graph
+
+    @property
+    def id(self) -> str:
+        return f"{self.op_type}-{self.note}" if self.note else self.op_type
+
+
+def forward_model(case: Case, dtype: int) -> onnx.ModelProto:
+    inputs, initializers, names = [], [], []
+    numpy_dtype = oh.tensor_dtype_to_np_dtype(dtype)
+    for position, array in enumerate(case.inputs):
+        if array is None:
+            names.append("")
+            continue
+        name = f"x{position}"
+        names.append(name)
+        is_float = array.dtype.kind == "f"
+        array = array.astype(numpy_dtype) if is_float else array
+        if position in case.constants or not is_float:
+            initializers.append(onnx.numpy_helper.from_array(np.asarray(array), name))
+        else:
+            shape = [None] * array.ndim if case.dynamic else array.shape
+            inputs.append(oh.make_tensor_value_info(name, dtype, shape))
+    outputs = [f"y{i}" for i in range(case.outputs)]
+    node = oh.make_node(
+        case.op_type, names, outputs, name="node", domain=case.domain, **case.attributes
+    )
+    graph = oh.make_graph(
+        [node],
+        "case",
+        inputs,
+        [oh.make_tensor_value_info(name, dtype, None) for name in outputs],
+        initializers,
+    )
+    return oh.make_model(graph, opset_imports=[oh.make_opsetid("", case.opset)], ir_version=10)
+
+
+def with_gradients(forward: onnx.ModelProto, active: list[str]) -> onnx.ModelProto:
+    """The forward graph with an input `v<i>` per output and an output `d<name>` per input.
+
+    Every output y_i is multiplied by v_i and summed, so one gradient covers them all.
+    """
+    forward = onnx.ModelProto.FromString(forward.SerializeToString())
+    model = prepare(forward)
+    graph = model.graph
+    taken = {str(v.name) for node in graph for v in node.outputs} | set(graph.initializers)
+    taken |= {str(v.name) for v in graph.inputs}
+    op = Ops(taken, model.opset_imports[""])
+    total, seeds = None, []
+    for number, output in enumerate(list(graph.outputs)):
+        seed = ir.Value(name=f"v{number}", shape=output.shape, type=output.type)
+        seeds.append(seed)
+        product = op.Mul(output, seed)
+        product.shape = output.shape
+        part = op.ReduceSum(product, keepdims=0)
+        part.shape = ir.Shape([])
+        if total is not None:
+            part = op.Add(total, part)
+            part.shape = ir.Shape([])
+        total = part
+    one = op.const(np.array(1.0), total.dtype)
+    forward_nodes = [*graph, *op.nodes]
+    grads = []
+    for name in active:
+        value = next(v for v in graph.inputs if v.name == name)
+        grad = op.Identity(gradient(op, forward_nodes, total, one, value))
+        grad.name, grad.shape = f"d{name}", value.shape
+        grads.append(grad)
+    graph.extend(op.nodes)
+    for value in op.initializers.values():
+        graph.register_initializer(value)
+    graph.inputs.extend(seeds)
+    graph.outputs.extend(grads)
+    proto = ir.to_proto(model)
+    del proto.graph.value_info[:]
+    return proto
+
+
+def directional_errors(case: Case, seed: int = 0, step: float = 1e-6) -> dict[str, float]:
+    """Per differentiated input: |<dx, d> - central difference| / norm of the summed products."""
+    rng = np.random.default_rng(seed)
+    forward = forward_model(case, onnx.TensorProto.DOUBLE)
+    names = [i.name for i in forward.graph.input]
+    positions = case.active if case.active is not None else [int(n[1:]) for n in names]
+    active = [f"x{p}" for p in positions]
+    feed = {n: case.inputs[int(n[1:])].astype(np.float64) for n in names}
+    evaluate = ReferenceEvaluator(forward, new_ops=EXACT)
+    ys = [np.asarray(y) for y in evaluate.run(None, feed)]
+    seeds = {f"v{i}": rng.standard_normal(y.shape) for i, y in enumerate(ys)}
+    proto = with_gradients(forward, active)
+    wanted = [f"d{n}" for n in active]
+    if case.in_reference:
+        found = ReferenceEvaluator(proto, new_ops=EXACT).run(wanted, feed | seeds)
+    else:
+        found = _run_float32(case, active, feed | seeds)
+    grads = dict(zip(wanted, found, strict=True))
+
+    def total(inputs: dict[str, np.ndarray]) -> float:
+        return sum(
+            float((np.asarray(y) * seeds[f"v{i}"]).sum())
+            for i, y in enumerate(evaluate.run(None, inputs))
+        )
+
+    errors = {}
+    for name in active:
+        assert grads[f"d{name}"].shape == feed[name].shape, (name, grads[f"d{name}"].shape)
+        worst = 0.0
+        for _ in range(3):
+            direction = rng.standard_normal(feed[name].shape)
+            ahead = total(feed | {name: feed[name] + step * direction})
+            behind = total(feed | {name: feed[name] - step * direction})
+            numerical = (ahead - behind) / (2 * step)
+            products = grads[f"d{name}"] * direction
+            scale = float(np.sqrt((products**2).sum())) or 1.0
+            worst = max(worst, abs(float(products.sum()) - numerical) / scale)
+        errors[name] = worst
+    if case.in_onnxruntime:
+        errors |= _runtime_errors(case, active, feed, seeds, grads)
+    return errors
+
+
+def _runtime_errors(case, active, feed, seeds, grads) -> dict[str, float]:
+    """The same gradient in float32 by onnxruntime, which is what users run."""
+    found = _run_float32(case, active, feed | seeds)
+    errors = {}
+    for name, value in zip(active, found, strict=True):
+        expected = grads[f"d{name}"]
+        largest = float(np.abs(expected).max()) or 1.0
+        # 1e-2: float32 against float64, brought to the scale of the numerical comparison
+        errors[f"{name} in onnxruntime"] = 1e-2 * float(np.abs(value - expected).max()) / largest
+    return errors
+
+
+def _run_float32(case, active, feed) -> list[np.ndarray]:
+    proto = with_gradients(forward_model(case, onnx.TensorProto.FLOAT), active)
+    onnx.checker.check_model(proto, full_check=True)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+    wanted = {i.name for i in session.get_inputs()}
+    inputs = {k: v.astype(np.float32) for k, v in feed.items() if k in wanted}
+    return session.run([f"d{n}" for n in active], inputs)
+
+
+class Erf(OpRun):
+    """onnx's reference Erf rounds to float32, which is too coarse to difference."""
+
+    def _run(self, x):  # type: ignore[no-untyped-def]
+        return (scipy.special.erf(x),)
+
+
+class Gelu(OpRun):
+    """Its function body computes with the coarse Erf."""
+
+    def _run(self, x, approximate="none"):  # type: ignore[no-untyped-def]
+        if approximate == "tanh":
+            u = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+            return (0.5 * x * (1 + np.tanh(u)),)
+        return (x * scipy.special.ndtr(x),)
+
+
+EXACT = [Erf, Gelu]
