@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxcam.contract import Preprocessing
-from onnxcam.errors import PreprocessError
+from onnxcam.errors import PictureError
 from onnxcam.pictures import Pixels
 
 _PILLOW_FILTERS = {
@@ -51,7 +51,7 @@ def fit(picture: Pixels, preprocess: Preprocessing) -> tuple[Pixels, Rectangle]:
         `picture` that it shows.
 
     Raises:
-        PreprocessError: the picture is so narrow that its resized form would fill the memory.
+        PictureError: the picture is so narrow that its resized form would fill the memory.
     """
     height, width = picture.shape[:2]
     h, w = preprocess.size
@@ -65,7 +65,7 @@ def fit(picture: Pixels, preprocess: Preprocessing) -> tuple[Pixels, Rectangle]:
     if height > width:
         full_h, full_w = longer, resize.shorter_side
     if full_h * full_w > max(_MAX_RESIZED_PIXELS, height * width):
-        raise PreprocessError(
+        raise PictureError(
             f"picture of {width}x{height} pixels: too narrow to scale its shorter side "
             f"to {resize.shorter_side}"
         )

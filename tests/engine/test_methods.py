@@ -1,0 +1,98 @@
+"""The methods' kernels against their papers' formulas in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnxcam.errors import MethodError
+from onnxcam.methods import METHODS, find_method
+
+
+def gradcam(a, g):
+    return np.tensordot(g.mean(axis=1), a, 1)
+
+
+def gradcam_plusplus(a, g):
+    # equation 19 as it is printed, then equation 5
+    alpha = np.divide(
+        g**2,
+        2 * g**2 + a.sum(axis=1, keepdims=True) * g**3,
+        out=np.zeros_like(g),
+        where=g != 0,
+    )
+    return np.tensordot((alpha * np.maximum(g, 0)).sum(axis=1), a, 1)
+
+
+def xgradcam(a, g):
+    total = a.sum(axis=1)
+    weights = np.divide((g * a).sum(axis=1), total, out=np.zeros_like(total), where=total != 0)
+    return np.tensordot(weights, a, 1)
+
+
+ORACLES = {
+    "gradcam": gradcam,
+    "gradcam++": gradcam_plusplus,
+    "xgradcam": xgradcam,
+    "layercam": lambda a, g: (np.maximum(g, 0) * a).sum(axis=0),
+    "hirescam": lambda a, g: (g * a).sum(axis=0),
+    "gradcam-elementwise": lambda a, g: np.maximum(g * a, 0).sum(axis=0),
+}
+RANDOM = np.random.default_rng(3)
+
+
+def samples(signed: bool, scale: float = 1.0):
+    a = RANDOM.normal(size=(512, 49)).astype(np.float32)
+    g = (RANDOM.normal(size=(512, 49)) * scale).astype(np.float32)
+    g[RANDOM.random(g.shape) < 0.3] = 0
+    a = a if signed else np.maximum(a, 0)
+    a[5] = 0  # a dead channel
+    return a, g
+
+
+def test_every_method_has_an_oracle():
+    assert set(ORACLES) == set(METHODS)
+
+
+@pytest.mark.parametrize("flavour", ["python", "compiled"])
+@pytest.mark.parametrize("name", ORACLES)
+def test_formula(name, flavour):
+    a, g = samples(signed=name not in ("gradcam++", "xgradcam"))
+    if flavour == "python":
+        a, g = a[:20], g[:20]
+    kernel = find_method(name).load()
+    out = np.full(a.shape[1], 99, np.float32)
+    (kernel.py_func if flavour == "python" else kernel)(a, g, out)
+    expected = ORACLES[name](a.astype(float), g.astype(float))
+    np.testing.assert_allclose(out, expected, atol=2e-6 * np.abs(expected).max())
+
+
+def test_gradcam_plusplus_does_not_underflow():
+    """With the printed formula in float32, g^3 of 1e-15 is zero and alpha 0/0."""
+    a, g = samples(signed=False, scale=1e-18)
+    out = np.empty(a.shape[1], np.float32)
+    find_method("gradcam++").load()(a, g, out)
+    expected = np.tensordot((np.maximum(g.astype(float), 0) / 2).sum(axis=1), a, 1)
+    np.testing.assert_allclose(out, expected, rtol=1e-5)
+
+
+def test_xgradcam_of_a_dead_layer_is_zero():
+    out = np.empty(4, np.float32)
+    find_method("xgradcam").load()(np.zeros((2, 4), np.float32), np.ones((2, 4), np.float32), out)
+    assert not out.any()
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("where", ["activation", "gradient"])
+def test_nan_reaches_the_map(name, where):
+    a, g = samples(signed=False)
+    (a if where == "activation" else g)[7, 3] = np.nan
+    out = np.empty(a.shape[1], np.float32)
+    find_method(name).load()(a, g, out)
+    assert np.isnan(out[3])
+
+
+def test_unknown_method_suggests():
+    with pytest.raises(MethodError, match=r"'gradcam\+\+'"):
+        find_method("GradCAM++")
+    with pytest.raises(MethodError, match="known are gradcam, "):
+        find_method("nonsense")
