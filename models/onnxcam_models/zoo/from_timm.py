@@ -26,9 +26,9 @@ def lookup(function: str, kwargs: dict[str, Any]) -> ZooEntry | None:
         return None
     classes = kwargs.get("num_classes")
     architecture, _, tag = name.partition(".")
-    data = _data_config(configuration, kwargs)
+    colour = kwargs.get("in_chans") in (None, 3)
     return ZooEntry(
-        preprocess=preprocessing(data),
+        preprocess=preprocessing(_data_config(configuration, kwargs)) if colour else None,
         labels=labels_of(configuration.num_classes if classes is None else int(classes)),
         layer=LAYERS.get(architecture),
         source=f"timm {architecture}.{tag or configuration.tag}",
@@ -40,7 +40,6 @@ def _data_config(configuration: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     data = require("timm.data", "timm", "torch")
     size = kwargs.get("img_size")
     arguments = {
-        "in_chans": kwargs.get("in_chans"),
         "img_size": size if isinstance(size, int) else None,
         "input_size": (3, *size) if isinstance(size, (list, tuple)) else None,
     }
@@ -54,11 +53,11 @@ def preprocessing(data: dict[str, Any]) -> Preprocessing | None:
     """A timm data configuration as a contract's preprocessing.
 
     None where the contract has no word for it: padding to a border, a crop out of a picture
-    that was stretched first, a crop that is not square, other than three channels.
+    that was stretched first, a crop that is not square.
     """
-    channels, height, width = data["input_size"]
+    _, height, width = data["input_size"]
     mode, part = data.get("crop_mode", "center"), data["crop_pct"]
-    if channels != 3 or data["interpolation"] not in FILTERS:
+    if data["interpolation"] not in FILTERS:
         return None
     if mode == "squash" and part == 1:
         resize = Resize(filter=data["interpolation"])
