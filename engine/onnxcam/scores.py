@@ -47,5 +47,6 @@ def probabilities(scores: NDArray[np.float32], output: Output) -> NDArray[np.flo
         # The two halves of the line, so that neither exponential overflows.
         small = np.exp(-np.abs(values))
         return np.where(values >= 0, 1 / (1 + small), small / (1 + small))
-    powers = np.exp(values - values.max())
-    return np.asarray(powers / powers.sum())
+    with np.errstate(invalid="ignore"):  # inf - inf: NaN, reported with the map
+        powers = np.exp(values - values.max())
+        return np.asarray(powers / powers.sum())

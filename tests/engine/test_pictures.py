@@ -100,6 +100,7 @@ def test_exif_orientation(orientation, undo):
     np.testing.assert_array_equal(open_picture(data), undo(RGB))
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_malformed_exif_is_ignored():
     data = encoded(Image.fromarray(RGB), exif=b"Exif\0\0MM\0*\xff\xff\xff\xffgarbage")
     np.testing.assert_array_equal(open_picture(data), RGB)

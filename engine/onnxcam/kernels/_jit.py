@@ -2,6 +2,9 @@
 
 `fastmath` stays off so that all targets give identical results; `error_model="numpy"` makes a
 division by zero give inf instead of a Python exception; `nogil` lets threads run side by side.
+
+Numba's cache on disk notices when a kernel's own file has changed, not when a kernel that it
+calls has: after editing one, remove `__pycache__`. (The tests use a fresh cache.)
 """
 
 from __future__ import annotations
