@@ -25,7 +25,7 @@ def clutter_features(weights: dict[str, torch.Tensor], x: torch.Tensor) -> torch
     """The explained layer of `digits-in-clutter`, [N, 64, 12, 12]."""
     for i, stride in enumerate(STRIDES):
         w, b = weights[f"features.{i}.conv.weight"], weights[f"features.{i}.conv.bias"]
-        x = F.relu(F.conv2d(x, w, b, stride, padding=1))
+        x = F.relu(F.conv2d(x, w, b, stride, padding=(w.shape[2] - 1) // 2))
     return x
 
 

@@ -66,7 +66,7 @@ _NETWORKS = {
             Preprocessing(size=(28, 28), color="GRAY", scale=1 / 255),
             _DIGITS,
             activation=None,
-            layer="relu_1",
+            layer="relu",  # the first convolution, as the tutorial has it
         ),
     )
 }

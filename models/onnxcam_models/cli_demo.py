@@ -17,7 +17,7 @@ from onnxcam_models import Network, network, scenes
 if TYPE_CHECKING:
     from onnxcam import Engine
 
-SEED = 3
+SEED = 0
 COMPARED = (1, 7, 9)
 
 
@@ -51,14 +51,17 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--seed: expected a whole number from 0 on, got {args.seed}")
     folder: Path = args.output
     folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
     rng = np.random.default_rng(args.seed)
-    _clutter(folder, rng)
+    digit = _clutter(folder, rng)
     print()
     _compare(folder, rng)
+    print(f"\nDone in {time.perf_counter() - start:.1f} s; everything is in {folder}.")
     model, scene = folder / "digits-in-clutter.cam.onnx", folder / "scene.png"
     print(
-        "\nAsk the same file something else:\n"
-        f"  onnxcam explain {model} {scene} --target 8 -o {folder / 'eight.png'}\n"
+        "The same file with another method:\n"
+        f"  onnxcam explain {model} {scene} --target {digit} --method layercam --figure"
+        f" -o {folder / 'layercam.png'}\n"
         "Your own model, in two commands (other input sizes, --layer, --labels: see --help):\n"
         "  onnxcam export onnx your-model.onnx --preprocess imagenet -o your-model.cam.onnx\n"
         "  onnxcam explain your-model.cam.onnx your-photo.jpg --figure -o explained.png"
@@ -66,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _clutter(folder: Path, rng: np.random.Generator) -> None:
-    """Explain every digit of one scene, and one digit that is not there."""
+def _clutter(folder: Path, rng: np.random.Generator) -> int:
+    """Explain every digit of one scene, and one that is not there; returns one that is."""
     from onnxcam_models import drawing
 
     shipped = network("digits-in-clutter")
@@ -83,17 +86,20 @@ def _clutter(folder: Path, rng: np.random.Generator) -> None:
             result = engine.explain(scene.picture, target=digit)
         there = digit in scene.digits
         hits += there and scene.hit(digit, result.heatmap)
+        reason = result.diagnosis.reason
+        title = f"{digit}: {_percent(result.probability)}" + ("" if there else ", not there")
+        own = [box for box in scene.boxes if box.digit == digit]
         tiles.append(
-            drawing.tile(
-                result.overlay(),
-                f"{digit}: {_percent(result.probability)}" + ("" if there else ", not there"),
-                boxes=[box for box in scene.boxes if box.digit == digit],
-            )
+            drawing.tile(result.overlay(), title + (", empty map" if reason else ""), boxes=own)
         )
+        if reason:
+            where = "is in the scene" if there else "is not in the scene"
+            print(f"  {digit} {where}: its map is empty ({reason})")
     figure = folder / "digits-in-clutter.png"
     drawing.save(drawing.grid([tiles]), figure)
     print(f"  the map peaks inside the digit's box for {hits} of {len(scene.digits)} digits there")
     print(f"  look at {figure}")
+    return scene.digits[0]
 
 
 def _compare(folder: Path, rng: np.random.Generator) -> None:

@@ -14,21 +14,31 @@ class DigitsInClutter(nn.Module):
     """Which digits are in a 96x96 grey scene? Seven convolutions, a class map, a soft maximum.
 
     Input `picture` float32 ``[N, 1, 96, 96]`` in 0..1; output logits ``[N, 10]``, one
-    independent yes or no for every digit (sigmoid). The features see 37 pixels, about one
+    independent yes or no for every digit (sigmoid). The features see 36 pixels, about one
     digit, so a class can only be recognised where it is. The class maps ``[N, 10, 12, 12]`` are
     pooled by :class:`LogSumExp`; with a plain average, every place would have to vote for a
     digit that is in one place only.
     """
 
-    # (output channels, stride) of every 3x3 convolution
-    LAYERS = ((16, 1), (24, 2), (32, 1), (48, 2), (64, 1), (64, 1), (64, 2))
+    # (output channels, kernel, stride) of every convolution. The strided ones have even kernels:
+    # with those the centre of what a cell of the map sees is the centre of the 8x8 pixels that
+    # the cell is drawn over; with 3x3 it would lie 3.5 pixels to the upper left of it.
+    LAYERS = (
+        (16, 3, 1),
+        (24, 4, 2),
+        (32, 3, 1),
+        (48, 4, 2),
+        (64, 3, 1),
+        (64, 3, 1),
+        (64, 2, 2),
+    )
 
     def __init__(self) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         channels = 1
-        for width, stride in self.LAYERS:
-            blocks.append(ConvBlock(channels, width, stride))
+        for width, kernel, stride in self.LAYERS:
+            blocks.append(ConvBlock(channels, width, kernel, stride))
             channels = width
         self.features = nn.Sequential(*blocks)
         self.drop = nn.Dropout2d(0.1)
@@ -42,11 +52,12 @@ class DigitsInClutter(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution, batch norm, ReLU."""
+    """Convolution, batch norm, ReLU; the picture shrinks by the stride and by nothing else."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
+        padding = (kernel - 1) // 2
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(channels_out)
         self.relu = nn.ReLU()
 
