@@ -14,6 +14,7 @@ The document is JSON under the metadata key :data:`METADATA_KEY`; README.md show
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -288,7 +289,7 @@ class Contract:
             )
         try:
             return cls._from_document(document)
-        except (KeyError, TypeError, PreprocessError) as error:
+        except (KeyError, TypeError, AttributeError, PreprocessError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise ContractError(
                 f"the model's '{METADATA_KEY}' metadata is malformed: {reason}"
@@ -303,24 +304,24 @@ class Contract:
             raise ContractError("labels: expected a list of strings")
         return cls(
             layers=tuple(
-                Layer(x["tensor"], x.get("name"))
+                Layer(_text(x["tensor"]), _text_or_none(x.get("name")))
                 for x in document.get("layers", [document["layer"]])
             ),
             output=Output(
-                document["output"]["name"],
+                _text(document["output"]["name"]),
                 document["output"]["kind"],
                 document["output"].get("activation"),
             ),
             picture=Picture(
-                picture["name"],
-                picture["dtype"],
+                _text(picture["name"]),
+                _text(picture["dtype"]),
                 picture["layout"],
                 Preprocessing.from_json(preprocess) if preprocess is not None else None,
             ),
             emit=document["emit"],
             score=document["score"],
             labels=tuple(labels) if labels is not None else None,
-            producer=document.get("producer", {}),
+            producer={_text(k): _text(v) for k, v in document.get("producer", {}).items()},
         )
 
 
@@ -337,6 +338,8 @@ def _positive_int(key: str, value: Any) -> None:
 def _number(key: str, value: Any) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise PreprocessError(f"{key}: expected a number, got {value!r}")
+    if not math.isfinite(value):
+        raise PreprocessError(f"{key}: expected a finite number, got {value!r}")
     return float(value)
 
 
@@ -358,3 +361,13 @@ def _known_keys(name: str, document: Any, keys: tuple[str, ...]) -> None:
 
 def _is_list_of(values: Any, kind: type) -> bool:
     return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a string, got {value!r}")
+    return value
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else _text(value)

@@ -59,6 +59,14 @@ def test_the_first_of_several_layers_stands_alone_too():
         (["input", "preprocess", "resize", "shorter_side"], 8, "smaller than the crop 8x9"),
         (["labels"], [1, 2], "list of strings"),
         (["layers"], [], "at least one layer"),
+        (["layers", 0, "tensor"], 3, "expected a string, got 3"),
+        (["layers", 1, "name"], ["a"], "expected a string"),
+        (["output", "name"], None, "expected a string"),
+        (["input"], "x", "malformed"),
+        (["input", "dtype"], 32, "expected a string"),
+        (["input", "preprocess", "scale"], float("nan"), "finite"),
+        (["input", "preprocess", "mean", 1], float("inf"), "finite"),
+        (["producer"], [], "malformed"),
     ],
 )
 def test_malformed(path, value, message):
