@@ -1,0 +1,88 @@
+"""What explaining costs: the exported model's time over the plain model's, same run, interleaved.
+
+    python benchmarks/explaining_cost.py                 # networks with random weights (needs torch)
+    python benchmarks/explaining_cost.py FILE.onnx ...   # your own plain ONNX files
+
+Prints one row a model: median milliseconds of both, and the median of the pairwise ratios with
+its quartiles. Both sessions take turns, because the speed of a shared machine drifts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnxcam_export import from_onnx
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121")
+
+
+def session(model: onnx.ModelProto, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def compare(plain: onnx.ModelProto, seconds: float, threads: int) -> tuple[float, float, np.ndarray]:
+    """Median milliseconds of the plain and of the explaining model, and the pairwise ratios."""
+    sessions = [session(plain, threads), session(from_onnx(plain), threads)]
+    picture = sessions[0].get_inputs()[0]
+    shape = [d if isinstance(d, int) else (1 if i == 0 else 224) for i, d in enumerate(picture.shape)]
+    kind = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}.get(picture.type, np.float32)
+    pixels = np.random.default_rng(0).uniform(0, 1, shape).astype(kind)
+    feeds = [{picture.name: pixels}, {picture.name: pixels, "cam_target": np.full(shape[0], -1)}]
+    times: list[list[float]] = [[], []]
+    for _ in range(5):
+        for ran, feed in zip(sessions, feeds, strict=True):
+            ran.run(None, feed)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[0]) < 20:
+        for ran, feed, taken in zip(sessions, feeds, times, strict=True):
+            start = time.perf_counter()
+            ran.run(None, feed)
+            taken.append(time.perf_counter() - start)
+    milliseconds = np.array(times) * 1e3
+    return (*np.median(milliseconds, axis=1), milliseconds[1] / milliseconds[0])
+
+
+def random_network(name: str) -> onnx.ModelProto:
+    """A torchvision network with random weights, as its dynamo exporter writes it."""
+    import helpers_torchvision  # noqa: F401  # declares torchvision's operators beside a CPU torch
+    import torch
+    import torchvision
+    from onnxcam_export.sources import pytorch
+
+    torch.manual_seed(0)
+    module = torchvision.models.get_model(name, weights=None)
+    return pytorch.capture(module, torch.zeros(1, 3, 224, 224)).model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", metavar="FILE.onnx")
+    parser.add_argument("--seconds", type=float, default=10.0, help="per model")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    print(f"| model | plain ms | explaining ms | ratio (quartiles) | {args.threads} threads |")
+    print("|---|---|---|---|---|")
+    for name in args.files or NETWORKS:
+        plain = onnx.load(name) if args.files else random_network(name)
+        before, after, ratios = compare(plain, args.seconds, args.threads)
+        low, middle, high = np.percentile(ratios, [25, 50, 75])
+        print(
+            f"| {Path(name).stem} | {before:.2f} | {after:.2f} | {middle:.3f} "
+            f"({low:.3f} to {high:.3f}) | {len(ratios)} pairs |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
