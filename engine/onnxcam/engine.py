@@ -121,8 +121,9 @@ class Engine:
         """
         if self.preprocess is None:
             raise PreprocessError(
-                "the file does not say how to make its input of a picture: pass preprocess= "
-                "(imagenet, caffe, tf, unit, or a JSON file), or hand a tensor to maps()"
+                "the file does not say how to make its input of a picture: give --preprocess, in "
+                "Python preprocess= (imagenet, caffe, tf, unit, or a JSON file), or hand a tensor "
+                "to maps()"
             )
         name = check_method(self.method if method is None else method, self.contract.emit)
         several = is_batch(picture)
