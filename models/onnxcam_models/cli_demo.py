@@ -17,7 +17,7 @@ from onnxcam_models import Network, network, scenes
 if TYPE_CHECKING:
     from onnxcam import Engine
 
-SEED = 0
+SEED = 48  # a scene of four digits
 COMPARED = (1, 7, 9)
 
 
