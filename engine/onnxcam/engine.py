@@ -378,8 +378,9 @@ class Engine:
                 finished[...] = raw
             else:
                 normalise(raw, finished)
+        batch = len(outputs[contract.output.name])
         own = {
-            name: value[i]
+            name: _of_one(value, i, batch)
             for name, value in outputs.items()
             if name not in OUTPUTS_OF_EMIT[contract.emit]
         }
@@ -401,6 +402,12 @@ class Engine:
 
 def _channels_first(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
     return shape[2], shape[0], shape[1]
+
+
+def _of_one(value: Any, i: int, batch: int) -> Any:
+    """The part of an output that belongs to picture i; all of it where it has no batch axis."""
+    has_batch = isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == batch
+    return value[i] if has_batch else value
 
 
 def _absent(kind: str, name: str, present: Any) -> str:

@@ -251,6 +251,17 @@ def test_contract_that_contradicts_the_graph(old, new, message):
         Engine(model.SerializeToString())
 
 
+def test_outputs_without_a_batch_axis_are_kept_whole():
+    from onnx import TensorProto, helper
+
+    model = MADE.model()
+    model.graph.node.append(helper.make_node("ReduceSum", ["scores"], ["sum"], keepdims=0))
+    model.graph.output.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, []))
+    a, b = Engine(model.SerializeToString()).explain(PHOTOS[:2])
+    assert a.outputs["sum"] == pytest.approx(a.scores.sum() + b.scores.sum(), rel=1e-4)
+    np.testing.assert_array_equal(b.outputs["scores"], b.scores)
+
+
 def test_a_second_input_is_refused():
     from onnx import TensorProto, helper
 
