@@ -105,11 +105,13 @@ def _capture_onnx(args: argparse.Namespace) -> Source:
 
 def _capture_torch(args: argparse.Namespace) -> Source:
     from onnxcam_export.sources import factory, pytorch
+    from onnxcam_export.sources._torch_export import import_torch
 
     if args.input_size is None:
         raise ExportError("--input-size is needed: the shape of one picture, such as 3x224x224")
     module = factory.load_factory(args.model, _kwargs(args.kwargs), args.weights)
-    return pytorch.capture(module, pytorch.example(_size(args.input_size)), args.layer)
+    example = import_torch().zeros(1, *_size(args.input_size))
+    return pytorch.capture(module, example, args.layer)
 
 
 def _capture_keras(args: argparse.Namespace) -> Source:

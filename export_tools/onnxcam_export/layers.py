@@ -223,7 +223,15 @@ def _suggest(name: str, known: Sequence[str]) -> str:
 
 def _has_weights(node: ir.Node) -> bool:
     """Whether a matrix of the model takes part (a Gemm by a constant, a convolution)."""
-    return node.op_type in _WITH_WEIGHTS and any(constant(v) is not None for v in node.inputs[:2])
+    return node.op_type in _WITH_WEIGHTS and any(_is_weight(v) for v in node.inputs[:2])
+
+
+def _is_weight(value: ir.Value | None) -> bool:
+    """A constant, plain or dequantised."""
+    producer = value.producer() if value is not None else None
+    if producer is not None and producer.op_type == "DequantizeLinear":
+        value = producer.inputs[0]
+    return constant(value) is not None
 
 
 def _shown(sizes: Sequence[int | None]) -> list[int | str]:

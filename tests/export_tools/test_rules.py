@@ -181,7 +181,8 @@ def test_rule_agrees_with_central_differences(case):
 
 
 def test_every_rule_has_a_case():
-    rules = {key for key in RULES if key not in refused.TABLE}
+    elsewhere = {("", "QuantizeLinear"), ("", "DequantizeLinear")}  # below, against torch
+    rules = {key for key in RULES if key not in refused.TABLE} - elsewhere
     covered = {(case.domain, case.op_type) for case in CASES}
     assert rules - covered == set()
     assert covered - rules == set()
@@ -204,6 +205,55 @@ def test_negative_pads_agree_with_torch():
     padded = torch.nn.functional.pad(tensor, (2, -2, -1, 0))
     (padded * torch.tensor(seed)).sum().backward()
     np.testing.assert_array_equal(actual, tensor.grad.numpy())
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_quantisation_is_straight_through_as_in_torch(per_channel, dtype):
+    torch = pytest.importorskip("torch")
+    import onnx
+    import onnx.helper as oh
+    import onnxruntime as ort
+    from helpers_gradients import with_gradients
+
+    limits = np.iinfo(dtype)
+    scale = np.array([0.01, 0.02, 0.005] if per_channel else 0.01, np.float32)
+    zero = np.array([3, 0, 17] if per_channel else 12, dtype)
+    x = real(2, 3, 4, 5).astype(np.float32)
+    arguments = {"axis": 1} if per_channel else {}
+    nodes = [
+        oh.make_node("QuantizeLinear", ["x0", "scale", "zero"], ["q"], **arguments),
+        oh.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y0"], **arguments),
+    ]
+    graph = oh.make_graph(
+        nodes,
+        "quantised",
+        [oh.make_tensor_value_info("x0", onnx.TensorProto.FLOAT, x.shape)],
+        [oh.make_tensor_value_info("y0", onnx.TensorProto.FLOAT, x.shape)],
+        [onnx.numpy_helper.from_array(scale, "scale"), onnx.numpy_helper.from_array(zero, "zero")],
+    )
+    forward = oh.make_model(graph, opset_imports=[oh.make_opsetid("", 18)], ir_version=10)
+    proto = with_gradients(forward, ["x0"])
+    seed = RNG.standard_normal(x.shape).astype(np.float32)
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    (actual,) = session.run(["dx0"], {"x0": x, "v0": seed})
+    tensor = torch.tensor(x, requires_grad=True)
+    if per_channel:
+        fake = torch.fake_quantize_per_channel_affine(
+            tensor,
+            torch.tensor(scale),
+            torch.tensor(zero.astype(np.int32)),
+            1,
+            limits.min,
+            limits.max,
+        )
+    else:
+        fake = torch.fake_quantize_per_tensor_affine(
+            tensor, float(scale), int(zero), limits.min, limits.max
+        )
+    (fake * torch.tensor(seed)).sum().backward()
+    assert 0 < (tensor.grad == 0).sum() < tensor.numel()
+    np.testing.assert_allclose(actual, tensor.grad.numpy(), rtol=1e-6)
 
 
 def test_max_pool_ties_go_to_the_first():

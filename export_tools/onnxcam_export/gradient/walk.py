@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import onnx_ir as ir
 from onnxcam.errors import LayerError, UnsupportedOpError
 
-from onnxcam_export.gradient.ops import FLOATS, Ops
-from onnxcam_export.gradient.rules import BROADCASTING, RULES
+from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.gradient.rules import BROADCASTING, CARRIERS, RULES
 from onnxcam_export.gradient.shapes import dims, sum_to
 
 
@@ -42,7 +42,7 @@ def gradient(
             continue
         input_grads = _apply_rule(op, node, output_grads)
         for position, value in enumerate(node.inputs):
-            if value is None or value not in active or value.dtype not in FLOATS:
+            if value is None or value not in active or value.dtype not in CARRIERS:
                 continue
             grad = input_grads[position] if position < len(input_grads) else None
             if grad is None:
@@ -60,7 +60,7 @@ def gradient(
 def path_between(nodes: Sequence[ir.Node], start: ir.Value, end: ir.Value) -> list[ir.Node]:
     """The nodes that lie between two values, in topological order.
 
-    A value carries a derivative when it is a float and depends on `start`.
+    A value carries a derivative when it depends on `start` and is a float, or quantised.
     """
     reached = {start}
     forward: list[ir.Node] = []
@@ -68,7 +68,7 @@ def path_between(nodes: Sequence[ir.Node], start: ir.Value, end: ir.Value) -> li
         if start in node.outputs or not any(value in reached for value in node.inputs):
             continue
         forward.append(node)
-        reached.update(v for v in node.outputs if v.dtype in FLOATS or v.dtype is None)
+        reached.update(v for v in node.outputs if v.dtype in CARRIERS or v.dtype is None)
     needed = {end}
     path: list[ir.Node] = []
     for node in reversed(forward):
@@ -113,7 +113,7 @@ def _why_no_path(nodes: Sequence[ir.Node], activation: ir.Value, score: ir.Value
         if any(value in reached for value in node.inputs):
             reached.update(node.outputs)
             if node.op_type not in ("Shape", "Size") and not any(
-                v.dtype in FLOATS for v in node.outputs
+                v.dtype in CARRIERS for v in node.outputs
             ):
                 cuts.append(node)
     if score in reached and cuts:

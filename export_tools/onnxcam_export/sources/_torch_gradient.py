@@ -73,9 +73,12 @@ def score_gradient(
         else:
             appended = score == "probability" and kind not in PROBABILITIES
             differentiated = scores.softmax(dim=1) if appended else scores
-        (gradient,) = torch.autograd.grad(
-            differentiated, activation, seed, allow_unused=True, materialize_grads=True
-        )
+        try:
+            (gradient,) = torch.autograd.grad(
+                differentiated, activation, seed, allow_unused=True, materialize_grads=True
+            )
+        except RuntimeError as error:  # as for a value needed later that was changed in place
+            raise ExportError(f"autograd can't differentiate the model: {error}") from error
     return to_numpy(activation), to_numpy(gradient)
 
 

@@ -22,6 +22,7 @@ from onnxcam_export.gradient.rules import (
     layout,
     normalization,
     pooling,
+    quantization,
     reduction,
     refused,
 )
@@ -36,6 +37,7 @@ _MODULES = (
     pooling,
     reduction,
     normalization,
+    quantization,
     layout,
     refused,
 )
@@ -56,3 +58,6 @@ RULES: Mapping[tuple[str, str], Rule] = _merge([module.TABLE for module in _MODU
 # Operators whose inputs are broadcast as numpy does; their rules return gradients of the
 # output's shape, and the walk sums them back.
 BROADCASTING = frozenset(arithmetic.BROADCASTING | activations.BROADCASTING)
+
+# The types of tensors that carry a gradient.
+CARRIERS = quantization.CARRIERS

@@ -7,7 +7,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxcam_export.gradient.ops import Ops
+from onnxcam.errors import UnsupportedOpError
+from onnxcam_export.gradient.ops import FLOATS, Ops
 from onnxcam_export.gradient.shapes import int_attribute
 
 
@@ -61,6 +62,11 @@ def _clip(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
 
 
 def _cast(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    if _y(n).dtype not in FLOATS:
+        raise UnsupportedOpError(
+            f"{n.op_type} '{n.name}' rounds to integers, which has no derivative; choose a layer "
+            f"after it, such as its output '{_y(n).name}'"
+        )
     return [op.Cast(dy, to=_x(n).dtype)]
 
 
