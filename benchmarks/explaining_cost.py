@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+
 from onnxcam_export import from_onnx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -31,11 +32,15 @@ def session(model: onnx.ModelProto, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
 
 
-def compare(plain: onnx.ModelProto, seconds: float, threads: int) -> tuple[float, float, np.ndarray]:
+def compare(
+    plain: onnx.ModelProto, seconds: float, threads: int
+) -> tuple[float, float, np.ndarray]:
     """Median milliseconds of the plain and of the explaining model, and the pairwise ratios."""
     sessions = [session(plain, threads), session(from_onnx(plain), threads)]
     picture = sessions[0].get_inputs()[0]
-    shape = [d if isinstance(d, int) else (1 if i == 0 else 224) for i, d in enumerate(picture.shape)]
+    shape = [
+        d if isinstance(d, int) else (1 if i == 0 else 224) for i, d in enumerate(picture.shape)
+    ]
     kind = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}.get(picture.type, np.float32)
     pixels = np.random.default_rng(0).uniform(0, 1, shape).astype(kind)
     feeds = [{picture.name: pixels}, {picture.name: pixels, "cam_target": np.full(shape[0], -1)}]
@@ -55,9 +60,10 @@ def compare(plain: onnx.ModelProto, seconds: float, threads: int) -> tuple[float
 
 def random_network(name: str) -> onnx.ModelProto:
     """A torchvision network with random weights, as its dynamo exporter writes it."""
-    import helpers_torchvision  # noqa: F401  # declares torchvision's operators beside a CPU torch
     import torch
     import torchvision
+
+    import helpers_torchvision  # noqa: F401  # declares torchvision's operators beside a CPU torch
     from onnxcam_export.sources import pytorch
 
     torch.manual_seed(0)

@@ -16,6 +16,7 @@ import onnxruntime as ort
 import scipy.special
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+
 from onnxcam_export.gradient import Ops, gradient
 from onnxcam_export.loading import prepare
 

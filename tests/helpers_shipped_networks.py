@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import onnx
-import onnxcam_models
 import torch
 import torch.nn.functional as F
-from onnxcam_models import scenes
 from sklearn.datasets import load_digits
+
+import onnxcam_models
+from onnxcam_models import scenes
 
 STRIDES = (1, 2, 1, 2, 1, 1, 2)
 

@@ -12,10 +12,11 @@ import json
 import numpy as np
 import onnxruntime as ort
 import pytest
+from PIL import Image
+
 from helpers_onnx import SHARED_DATA, needs_shared_data
 from onnxcam import Engine
 from onnxcam_export import from_onnx
-from PIL import Image
 
 pytestmark = needs_shared_data
 

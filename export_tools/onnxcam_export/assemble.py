@@ -9,13 +9,13 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
+
 from onnxcam import contract as names
 from onnxcam._version import __version__
 from onnxcam.contract import METADATA_KEY, Contract, Picture, Preprocessing
 from onnxcam.errors import ContractError, ExportError
 from onnxcam.labels import read_labels
 from onnxcam.presets import parse_preprocess
-
 from onnxcam_export.framework_names import NAME_SCOPES
 from onnxcam_export.gradient import Ops, gradient
 from onnxcam_export.gradient.shapes import dims

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
+
 from onnxcam.contract import Layer
 from onnxcam.errors import LayerError
-
 from onnxcam_export.channel_axis import channel_axes
 from onnxcam_export.framework_names import framework_names, modules_of, short_name
 from onnxcam_export.gradient.ops import FLOATS

@@ -16,6 +16,7 @@ import onnx.external_data_helper
 import onnx.version_converter
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
+
 from onnxcam.errors import ModelError
 
 LOWEST_OPSET = 18

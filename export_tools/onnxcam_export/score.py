@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx_ir as ir
+
 from onnxcam.contract import ACTIVATIONS, SCORES, Output
 from onnxcam.errors import ExportError
-
 from onnxcam_export.gradient.shapes import constant, dims, int_attribute
 
 # Operators at the end of a network that do not change which value belongs to which class.

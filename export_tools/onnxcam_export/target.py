@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from onnxcam.contract import HIGHEST_SCORE, TARGET
 
+from onnxcam.contract import HIGHEST_SCORE, TARGET
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.shapes import dims, reshape_like
 

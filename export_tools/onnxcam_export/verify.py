@@ -11,9 +11,9 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
+
 from onnxcam.contract import GRADIENT, TARGET
 from onnxcam.errors import ExportError
-
 from onnxcam_export.assemble import Built
 from onnxcam_export.gradient.walk import path_between
 from onnxcam_export.loading import prepare

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnxcam.errors import InputError, MissingExtraError
 
+from onnxcam.errors import InputError, MissingExtraError
 from onnxcam_models import Network, network, scenes
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from onnxcam.files import atomic
 from PIL import Image, ImageDraw, ImageFont
 
+from onnxcam.files import atomic
 from onnxcam_models.scenes import Box
 
 SIDE = 288  # pixels of a tile's picture: 3 times a scene

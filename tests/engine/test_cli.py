@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import numpy as np
-import onnxcam
 import pytest
+from PIL import Image
+
+import onnxcam
 from helpers_explaining import HandMade
 from onnxcam.cli import SUBCOMMANDS, main
-from PIL import Image
 
 
 def run(*words: str, cwd=None, **environment: str) -> subprocess.CompletedProcess[bytes]:

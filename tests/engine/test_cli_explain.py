@@ -6,10 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helpers_explaining import LABELS, HandMade
 from onnxcam import Engine
 from onnxcam.cli import main
-from PIL import Image
 
 PHOTO = np.random.default_rng(8).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 

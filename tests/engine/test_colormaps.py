@@ -4,6 +4,7 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
+
 from onnxcam.colormaps import COLORMAPS, find_colormap
 from onnxcam.errors import MethodError
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from onnxcam.contract import Contract, Layer, Output, Picture, Preprocessing, Resize, output_name
 from onnxcam.errors import ContractError, PreprocessError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from helpers_explaining import HandMade
 from onnxcam import Engine
 from onnxcam.diagnosis import REASONS, diagnose

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helpers_explaining import CHANNELS, CLASSES, LABELS, SIDE, STRETCH, HandMade
 from onnxcam import Engine, Result
 from onnxcam.contract import Output, Preprocessing, Resize
@@ -16,7 +18,6 @@ from onnxcam.errors import (
     PreprocessError,
     TargetError,
 )
-from PIL import Image
 
 MADE = HandMade(weight_scale=0.2)
 RANDOM = np.random.default_rng(4)

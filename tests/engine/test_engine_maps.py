@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
 from helpers_explaining import CHANNELS, CLASSES, SIDE, HandMade
 from helpers_methods import ORACLES
 from onnxcam import Engine
@@ -174,6 +175,7 @@ def test_all_negative_and_non_finite_maps_are_zero():
 def test_one_and_three_spatial_axes(spatial):
     """The layer is the input itself, the score a weighted sum of it."""
     from onnx import TensorProto, helper, numpy_helper
+
     from onnxcam.contract import Contract, Layer, Output, Picture
 
     random = np.random.default_rng(0)

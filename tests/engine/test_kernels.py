@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+
 from onnxcam import kernels
 
 RANDOM = np.random.default_rng(7)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from onnxcam.errors import InputError, TargetError
 from onnxcam.labels import find_label, read_labels, split_synset
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from helpers_methods import ORACLES
 from onnxcam.errors import MethodError
 from onnxcam.methods import METHODS, find_method

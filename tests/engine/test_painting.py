@@ -8,11 +8,12 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
+
 from onnxcam import overlay
 from onnxcam.colormaps import find_colormap
 from onnxcam.errors import InputError, MethodError, PictureError
 from onnxcam.painting import PRESETS
-from PIL import Image
 
 RANDOM = np.random.default_rng(11)
 SIZES = [(64, 64), (97, 150), (300, 200), (7, 7)]

@@ -5,9 +5,10 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from onnxcam.errors import PictureError
 from onnxcam.pictures import is_batch, open_picture
-from PIL import Image
 
 RANDOM = np.random.default_rng(1)
 RGB = RANDOM.integers(0, 256, (5, 7, 3), dtype=np.uint8)

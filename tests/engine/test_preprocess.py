@@ -7,11 +7,12 @@ import os
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+
 from onnxcam.contract import Preprocessing, Resize
 from onnxcam.errors import PictureError
 from onnxcam.preprocess import fit, to_tensor
 from onnxcam.presets import parse_preprocess
-from PIL import Image
 
 RANDOM = np.random.default_rng(5)
 

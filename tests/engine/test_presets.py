@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from onnxcam.contract import Preprocessing
 from onnxcam.errors import PreprocessError
 from onnxcam.presets import PRESETS, parse_preprocess

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from onnxcam import Engine
 from onnxcam.contract import Contract, Layer, Output, Picture, Preprocessing
 from onnxcam.labels import read_labels

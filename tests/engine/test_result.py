@@ -5,10 +5,11 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helpers_explaining import HandMade
 from onnxcam import Engine, overlay
 from onnxcam.errors import InputError, PictureError
-from PIL import Image
 
 PHOTO = np.random.default_rng(6).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 

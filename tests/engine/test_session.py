@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from helpers_explaining import SIDE, HandMade
 from onnxcam.errors import InputError, ModelError
 from onnxcam.session import Session, TensorInfo

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from onnxcam.errors import TargetError
 from onnxcam.targets import check_targets, resolve_target
 

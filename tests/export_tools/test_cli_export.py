@@ -7,6 +7,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+
 from helpers_onnx import small_network
 from onnxcam.cli import main
 from onnxcam.contract import METADATA_KEY, Contract

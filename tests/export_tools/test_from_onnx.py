@@ -7,6 +7,7 @@ import onnx
 import onnx.helper as oh
 import onnxruntime as ort
 import pytest
+
 from helpers_onnx import small_network, torch_small_network
 from onnxcam.contract import METADATA_KEY, Contract
 from onnxcam.errors import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from helpers_gradients import Case, directional_errors
 from onnxcam_export.gradient.rules import RULES, refused
 
@@ -193,6 +194,7 @@ def test_negative_pads_agree_with_torch():
     torch = pytest.importorskip("torch")
     import onnx
     import onnxruntime as ort
+
     from helpers_gradients import forward_model, with_gradients
 
     x = real(4, 5)
@@ -214,6 +216,7 @@ def test_quantisation_is_straight_through_as_in_torch(per_channel, dtype):
     import onnx
     import onnx.helper as oh
     import onnxruntime as ort
+
     from helpers_gradients import with_gradients
 
     limits = np.iinfo(dtype)
@@ -259,8 +262,9 @@ def test_quantisation_is_straight_through_as_in_torch(per_channel, dtype):
 def test_max_pool_ties_go_to_the_first():
     torch = pytest.importorskip("torch")
     import onnx
-    from helpers_gradients import forward_model, with_gradients
     from onnx.reference import ReferenceEvaluator
+
+    from helpers_gradients import forward_model, with_gradients
 
     x = np.zeros((1, 2, 6, 6), np.float64)
     x[0, 0, 2:4, 1:5] = 1.0

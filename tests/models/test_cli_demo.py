@@ -8,11 +8,12 @@ import sys
 
 import numpy as np
 import onnx
-import onnxcam_models
 import pytest
+from PIL import Image
+
+import onnxcam_models
 from onnxcam.cli import main
 from onnxcam_models import drawing, scenes
-from PIL import Image
 
 FILES = [
     "digits-in-clutter.cam.onnx",

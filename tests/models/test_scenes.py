@@ -7,9 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from onnxcam_models import scenes
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from onnxcam_models import scenes
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxcam_models
 import onnxruntime
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score
+
+import onnxcam_models
 from helpers_shipped_networks import (
     clutter_features,
     clutter_logits,
@@ -19,8 +22,6 @@ from helpers_shipped_networks import (
 )
 from onnxcam.errors import ModelError
 from onnxcam_models import scenes
-from sklearn.datasets import load_digits
-from sklearn.metrics import average_precision_score
 
 NAMES = onnxcam_models.names()
 

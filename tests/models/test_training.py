@@ -6,10 +6,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
+
 from onnxcam_models import scenes
 from onnxcam_models.training import digits_in_clutter, mnist_style
 from onnxcam_models.training.networks import DigitsInClutter, LogSumExp, fold_batch_norms
-from sklearn.metrics import average_precision_score
 
 
 def test_mean_average_precision_is_scikit_learns():

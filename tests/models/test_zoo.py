@@ -12,12 +12,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from helpers_torchvision import torchvision
 from onnxcam.contract import Preprocessing
 from onnxcam.errors import MissingExtraError
 from onnxcam_models import imagenet_labels, zoo
 from onnxcam_models.zoo import from_keras, from_torchvision
-from PIL import Image
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = importlib.import_module("keras")  # now that the backend is chosen

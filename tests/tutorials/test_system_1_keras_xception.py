@@ -6,6 +6,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
+
 from helpers_networks import (
     gradcam_channels_last,
     keras_tutorial,

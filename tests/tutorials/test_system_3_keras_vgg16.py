@@ -6,6 +6,7 @@ import keras
 import matplotlib
 import numpy as np
 import pytest
+
 from helpers_networks import (
     gradcam_channels_last,
     keras_tutorial,

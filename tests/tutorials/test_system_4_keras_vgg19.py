@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import onnx
 import pytest
+
 from helpers_networks import (
     gradcam_channels_last,
     keras_tutorial,

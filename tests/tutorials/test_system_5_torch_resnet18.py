@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from helpers_networks import (
     open_session,
     pictures,
@@ -17,7 +19,6 @@ from helpers_torchvision import torchvision
 from onnxcam import Engine
 from onnxcam.contract import METADATA_KEY, Contract
 from onnxcam_export import from_torch
-from PIL import Image
 
 LAYER = "layer4.1.conv2"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+
 from helpers_networks import (
     gradcam_channels_last,
     keras_tutorial,

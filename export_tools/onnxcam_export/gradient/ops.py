@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+
 from onnxcam.errors import ExportError
 
 Operand = ir.Value | float | int | npt.NDArray[Any] | None

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnxcam.errors import ExportError
 
+from onnxcam.errors import ExportError
 from onnxcam_export.gradient.ops import Ops
 
 

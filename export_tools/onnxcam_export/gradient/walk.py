@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx_ir as ir
-from onnxcam.errors import LayerError, UnsupportedOpError
 
+from onnxcam.errors import LayerError, UnsupportedOpError
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.rules import BROADCASTING, CARRIERS, RULES
 from onnxcam_export.gradient.shapes import dims, sum_to

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx.numpy_helper
-from onnxcam.errors import ExportError, MissingExtraError
 
+from onnxcam.errors import ExportError, MissingExtraError
 from onnxcam_export.sources import GradientOracle
 from onnxcam_export.sources._graph_names import INPUT, name_batch, placeholders, rename
 from onnxcam_export.sources._keras_layers import Recorder, intercepted

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnxcam.errors import ExportError, MissingExtraError
 
+from onnxcam.errors import ExportError, MissingExtraError
 from onnxcam_export.sources._graph_names import INPUT, OUTPUT, placeholders, rename
 
 if TYPE_CHECKING:

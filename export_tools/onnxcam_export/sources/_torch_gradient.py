@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
 from onnxcam.errors import ExportError, LayerError, TargetError
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from onnxcam.errors import ExportError, ModelError
-
 from onnxcam_export.sources._torch_export import first_line, import_torch
 
 # Where training scripts put the weights inside a checkpoint.

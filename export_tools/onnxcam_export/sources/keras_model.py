@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnxcam.errors import ExportError, LayerError, MissingExtraError, ModelError
 
+from onnxcam.errors import ExportError, LayerError, MissingExtraError, ModelError
 from onnxcam_export.sources import Source
 from onnxcam_export.sources import _keras_tensorflow as on_tensorflow
 from onnxcam_export.sources import _keras_torch as on_torch

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from onnxcam.errors import ExportError, InputError, LayerError
 
+from onnxcam.errors import ExportError, InputError, LayerError
 from onnxcam_export.sources import GradientOracle, Source
 from onnxcam_export.sources._torch_export import (
     evaluating,

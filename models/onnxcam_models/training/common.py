@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnxcam.files import atomic
 
+from onnxcam.files import atomic
 from onnxcam_models import scenes
 
 OPSET = 18

@@ -8,7 +8,6 @@ from types import ModuleType
 
 from onnxcam.contract import Preprocessing
 from onnxcam.errors import MissingExtraError
-
 from onnxcam_models import imagenet_labels
 
 IMAGENET_CLASSES = 1000
@@ -47,4 +46,9 @@ def require(module: str, package: str, extra: str) -> ModuleType:
         raise MissingExtraError(
             f"{package} is not installed (no module {error.name!r}); "
             f"pip install 'onnxcam[{extra}]' {package}"
+        ) from error
+    except Exception as error:  # installed, but broken: torchvision beside another torch, say
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MissingExtraError(
+            f"{package} is installed but cannot be imported: {reason}"
         ) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from onnxcam.contract import Preprocessing, Resize
-
 from onnxcam_models.zoo.entry import (
     IMAGENET_CLASSES,
     IMAGENET_MEAN,

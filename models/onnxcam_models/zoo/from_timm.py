@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from onnxcam.contract import FILTERS, Preprocessing, Resize
-
 from onnxcam_models.zoo.entry import ZooEntry, labels_of, require
 from onnxcam_models.zoo.from_torchvision import LAYERS as TORCHVISION_LAYERS
 

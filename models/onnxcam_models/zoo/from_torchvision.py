@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from onnxcam.contract import Preprocessing, Resize
-
 from onnxcam_models.zoo.entry import IMAGENET_CLASSES, ZooEntry, labels_of, require
 
 # Where the graph's last spatial activation is not what people explain: networks that end in a

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from onnxcam.errors import ExportError, UnsupportedOpError
 
+from onnxcam.errors import ExportError, UnsupportedOpError
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.rules.arithmetic import _x, _y
 from onnxcam_export.gradient.shapes import (

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import onnx_ir as ir
-from onnxcam.errors import UnsupportedOpError
 
+from onnxcam.errors import UnsupportedOpError
 from onnxcam_export.gradient.ops import Ops
 
 
