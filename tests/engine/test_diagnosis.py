@@ -80,3 +80,18 @@ def test_numbers_of_non_finite_maps():
     found = diagnose(np.full((2, 2), np.nan, np.float32), None)
     assert np.isnan(found.minimum)
     assert np.isnan(found.maximum)
+
+
+@pytest.mark.parametrize(
+    ("probability", "reason"),
+    [
+        (1 - 1e-8, "saturated"),
+        (1e-8, "saturated"),
+        (0.5, "zero_gradient"),
+        (0.99, "zero_gradient"),
+        (None, "zero_gradient"),
+    ],
+)
+def test_saturation_needs_a_probability_near_its_ends(probability, reason):
+    nothing = np.zeros((2, 2), np.float32)
+    assert diagnose(nothing, nothing, probability).reason == reason

@@ -152,10 +152,23 @@ def test_wrong_targets(engine, targets):
 
 def test_classes_that_the_file_does_not_say(engine):
     """With an open class axis the range is only known from a run."""
+    from onnx import TensorProto, helper, numpy_helper
+
     model = MADE.model()
-    scores = next(output for output in model.graph.output if output.name == "scores")
+    graph = model.graph
+    graph.node[-1].output[0] = "closed"
+    assert graph.node[-1].op_type == "Identity"
+    graph.initializer.append(numpy_helper.from_array(np.array([0]), "batch_axis"))
+    for op, inputs, output, attributes in (
+        ("ReduceSumSquare", ["closed", "batch_axis"], "squares", {"keepdims": 0}),
+        ("Cast", ["squares"], "any", {"to": TensorProto.BOOL}),
+        ("Compress", ["closed", "any"], "scores", {"axis": 1}),
+    ):
+        graph.node.append(helper.make_node(op, inputs, [output], **attributes))
+    scores = next(output for output in graph.output if output.name == "scores")
     scores.type.tensor_type.shape.dim[1].dim_param = "classes"
     silent = Engine(model.SerializeToString())
+    assert silent._classes is None
     np.testing.assert_array_equal(silent.maps(TENSOR, 2), engine.maps(TENSOR, 2))
     with pytest.raises(TargetError, match="target 5: expected 0 to 4"):
         silent.maps(TENSOR, 5)
