@@ -118,6 +118,7 @@ def _emit(model: ir.Model, scored: Score, candidate: Candidate, target_input: bo
         rewrite(op, target, seed)
     prune(op, set(outputs))
     graph.extend(op.nodes)
+    graph.sort()  # rewrites append where they should insert
     for constant in op.initializers.values():
         graph.register_initializer(constant)
     if target.input is not None:

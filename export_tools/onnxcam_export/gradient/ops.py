@@ -125,14 +125,9 @@ class Ops:
         return self.const(np.array(values, np.int64))
 
     def replace(self, node: ir.Node, build: Callable[[], ir.Value]) -> None:
-        """Let what `build` emits take the place of `node`, at its position in the order."""
-        mark = len(self.nodes)
-        new = build()
-        emitted = self.nodes[mark:]
-        del self.nodes[mark:]
-        position = self.nodes.index(node)
-        self.nodes[position : position + 1] = emitted
-        ir.convenience.replace_all_uses_with(node.outputs[0], new)
+        """Let what `build` emits take the place of `node`; the order is put right at the end."""
+        ir.convenience.replace_all_uses_with(node.outputs[0], build())
+        self.nodes.remove(node)
 
     def _operand(self, operand: Operand, dtype: ir.DataType | None) -> ir.Value | None:
         if operand is None or isinstance(operand, ir.Value):

@@ -11,12 +11,13 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.rewrites.one_hot_channel import one_hot_channel
 from onnxcam_export.rewrites.one_hot_row import one_hot_row
 from onnxcam_export.target import Target
 
 Rewrite = Callable[[Ops, Target, ir.Value], None]
 
-REWRITES: tuple[Rewrite, ...] = (one_hot_row,)
+REWRITES: tuple[Rewrite, ...] = (one_hot_row, one_hot_channel)
 
 
 def prune(op: Ops, wanted: set[ir.Value]) -> None:
@@ -24,14 +25,21 @@ def prune(op: Ops, wanted: set[ir.Value]) -> None:
 
     onnxruntime runs nodes whose outputs nobody asked for when they stand before one that is.
     """
-    needed = set(wanted)
+    emitted = set(op.nodes)
+    needed: set[ir.Value] = set()
+    stack = list(wanted)
+    while stack:
+        value = stack.pop()
+        producer = value.producer()
+        needed.add(value)
+        if producer in emitted:
+            stack += [v for v in producer.inputs if v is not None and v not in needed]
     kept = []
-    for node in reversed(op.nodes):
+    for node in op.nodes:
         if any(value in needed for value in node.outputs):
             kept.append(node)
-            needed.update(value for value in node.inputs if value is not None)
         else:
             for position in range(len(node.inputs)):
                 node.replace_input_with(position, None)
-    op.nodes = kept[::-1]
+    op.nodes = kept
     op.initializers = {name: v for name, v in op.initializers.items() if v in needed}

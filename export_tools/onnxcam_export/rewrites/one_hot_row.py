@@ -29,7 +29,7 @@ def one_hot_row(op: Ops, target: Target, seed: ir.Value) -> None:
             continue
         if node.op_type == "Gemm":
             op.replace(node, partial(_gemm_row, op, node, target))
-        elif node.op_type == "ConvTranspose" and _is_pointwise(node):
+        elif node.op_type == "ConvTranspose" and is_pointwise(node):
             op.replace(node, partial(_pointwise_row, op, node, target))
 
 
@@ -63,7 +63,8 @@ def _pointwise_row(op: Ops, node: ir.Node, target: Target) -> ir.Value:
     return nan_where_out_of_range(op, target, row, len(dims(weight)) - 1)
 
 
-def _is_pointwise(node: ir.Node) -> bool:
+def is_pointwise(node: ir.Node) -> bool:
+    """A ConvTranspose of one tap, stride 1, with constant weights and no padding."""
     ones = all(
         x == 1
         for name in ("kernel_shape", "strides", "dilations", "group")

@@ -14,7 +14,8 @@ from onnxcam_export.gradient.shapes import float_attribute, int_attribute, strin
 
 def _leaky_relu(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     slope = float_attribute(n, "alpha", 0.01)
-    return [op.Where(op.Greater(_x(n), 0.0), dy, op.Mul(dy, slope))]
+    side = _y(n) if slope > 0 else _x(n)  # y leaves the operator fusable, see Relu
+    return [op.Where(op.Greater(side, 0.0), dy, op.Mul(dy, slope))]
 
 
 def _prelu(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
@@ -100,7 +101,8 @@ def _log_softmax(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]
 
 
 TABLE = {
-    ("", "Relu"): lambda op, n, dy: [op.Where(op.Greater(_x(n), 0.0), dy, 0.0)],
+    # y > 0 where x > 0; asking for x would keep onnxruntime from fusing the Relu into its Conv.
+    ("", "Relu"): lambda op, n, dy: [op.Where(op.Greater(_y(n), 0.0), dy, 0.0)],
     ("", "LeakyRelu"): _leaky_relu,
     ("", "PRelu"): _prelu,
     ("", "Elu"): _elu,

@@ -52,11 +52,14 @@ def _extremum(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
 
 
 def _clip(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
-    """1 where the input is within the bounds, bounds included as in torch.clamp."""
+    """1 strictly between the bounds, as ReLU6 has it (torch.clamp counts the bounds as inside).
+
+    Read off y, so that onnxruntime can fuse the Clip into its Conv.
+    """
     inside: ir.Value | None = None
-    for position, compare in ((1, op.GreaterOrEqual), (2, op.LessOrEqual)):
+    for position, compare in ((1, op.Greater), (2, op.Less)):
         if position < len(n.inputs) and n.inputs[position] is not None:
-            one_side = compare(_x(n), n.inputs[position])
+            one_side = compare(_y(n), n.inputs[position])
             inside = one_side if inside is None else op.And(inside, one_side)
     return [dy if inside is None else op.Where(inside, dy, 0.0), None, None]
 
