@@ -86,6 +86,30 @@ def test_sees_what_is_there_and_where(model):
     assert sum(hits) >= model["least_hits"]
 
 
+def test_integers_in_and_out():
+    """MobileNet v1 0.25, quantised: uint8 pixels, uint8 probabilities in steps of 1/256."""
+    source = SHARED_DATA / "models" / "mobilenet_v1_0.25_128_quant.qdq.onnx"
+    labels = SHARED_DATA / "labels" / "imagenet1001_background_first.txt"
+    explaining = from_onnx(source, preprocess={"color": "RGB"}, labels=labels)
+    engine = Engine(explaining.SerializeToString())
+    plain = ort.InferenceSession(str(source), providers=["CPUExecutionProvider"])
+    right = 0
+    for name in photos():
+        path = SHARED_DATA / "photos" / name
+        result = engine.explain(path)
+        picture = Image.open(path).convert("RGB").resize((128, 128), Image.Resampling.BILINEAR)
+        counts = plain.run(None, {"input": np.asarray(picture)[None]})[0].reshape(-1)
+        assert counts.dtype == np.uint8
+        assert result.target == counts.argmax(), name
+        # onnxruntime fuses fewer of the integer operators where their values are read as floats,
+        # and rounds otherwise there.
+        np.testing.assert_allclose(result.probability, counts.max() / 256, atol=4 / 256)
+        assert 0.8 < result.probabilities.sum() <= 1.01
+        assert result.diagnosis.reason is None
+        right += name in SEEN and result.label.split(",")[0] == SEEN[name]
+    assert right >= 5  # of 8
+
+
 def test_published_probabilities_of_the_half_precision_model():
     """Pixels 0..255 in BGR order, as the model's publisher ran it."""
     preprocess = {"color": "BGR", "resize": {"mode": "stretch"}}

@@ -193,13 +193,23 @@ class Output:
 
     `kind` says what it holds: `logits`, `softmax` or `sigmoid` probabilities, or `raw` values
     (regression). `activation` says which function makes probabilities of logits, or None.
+    Of a quantised output (integers), `(value - zero_point) * scale` is what it stands for.
     """
 
     name: str
     kind: str
     activation: str | None = None
+    scale: float = 1.0
+    zero_point: int = 0
 
     def __post_init__(self) -> None:
+        is_number = isinstance(self.scale, (int, float)) and not isinstance(self.scale, bool)
+        if not is_number or not math.isfinite(self.scale) or self.scale <= 0:
+            raise ContractError(f"output.scale: expected more than zero, got {self.scale!r}")
+        if not isinstance(self.zero_point, int) or isinstance(self.zero_point, bool):
+            raise ContractError(
+                f"output.zero_point: expected a whole number, got {self.zero_point!r}"
+            )
         _one_of("output.kind", self.kind, OUTPUT_KINDS, ContractError)
         if self.activation is not None:
             _one_of("output.activation", self.activation, ACTIVATIONS, ContractError)
@@ -263,6 +273,11 @@ class Contract:
             "labels": list(self.labels) if self.labels is not None else None,
             "producer": dict(self.producer),
         }
+        if (self.output.scale, self.output.zero_point) != (1.0, 0):
+            document["output"] |= {
+                "scale": self.output.scale,
+                "zero_point": self.output.zero_point,
+            }
         if len(self.layers) > 1:
             document["layers"] = [{"tensor": x.tensor, "name": x.name} for x in self.layers]
         return json.dumps(document, ensure_ascii=False)
@@ -311,6 +326,8 @@ class Contract:
                 _text(document["output"]["name"]),
                 document["output"]["kind"],
                 document["output"].get("activation"),
+                document["output"].get("scale", 1.0),
+                document["output"].get("zero_point", 0),
             ),
             picture=Picture(
                 _text(picture["name"]),

@@ -299,7 +299,7 @@ class Engine:
         """Run, and say which class every map is for."""
         names = list(self._session.outputs)
         outputs = self._run(feeds, self._as_input(targets), names)
-        scores = as_rows(outputs[self.contract.output.name])
+        scores = as_rows(outputs[self.contract.output.name], self.contract.output)
         best = scores.argmax(axis=1)
         chosen = np.where(targets == HIGHEST_SCORE, best, targets)
         # Where several classes share the highest output (probabilities saturated to 1), the
@@ -335,9 +335,10 @@ class Engine:
         """Raise TargetError if a target is out of range in a file that does not say its classes."""
         if self._classes is not None or (targets == HIGHEST_SCORE).all():
             return
-        name = self.contract.output.name
+        output = self.contract.output
         highest = np.full_like(targets, HIGHEST_SCORE)
-        scores = as_rows(self._session.run({**feeds, TARGET: highest}, [name])[name])
+        found = self._session.run({**feeds, TARGET: highest}, [output.name])
+        scores = as_rows(found[output.name], output)
         check_range(int(targets.max()), scores.shape[1])
 
     def _attribute(self, outputs: dict[str, NDArray[Any]], method: str) -> Attribution:
@@ -362,7 +363,7 @@ class Engine:
             raise InputError(
                 f"the layer has {raw.ndim} spatial axes, a picture's map needs 2; use maps()"
             )
-        scores = as_rows(outputs[contract.output.name])[i]
+        scores = as_rows(outputs[contract.output.name], contract.output)[i]
         if self.labels is not None:
             _check_label_count(self.labels, len(scores))
         chances = probabilities(scores, contract.output)

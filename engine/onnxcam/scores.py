@@ -22,8 +22,8 @@ def count_classes(info: TensorInfo) -> int | None:
     return sides[0] if len(sides) == 1 else None
 
 
-def as_rows(output: NDArray[Any]) -> NDArray[np.float32]:
-    """An output [N, C], [N, C, 1, 1] or [N] as float32 [N, C].
+def as_rows(output: NDArray[Any], contract: Output) -> NDArray[np.float32]:
+    """An output [N, C], [N, C, 1, 1] or [N] as float32 [N, C], dequantised where it is integers.
 
     Raises:
         ModelError: more than one axis beside the batch is longer than 1.
@@ -33,7 +33,10 @@ def as_rows(output: NDArray[Any]) -> NDArray[np.float32]:
             f"the scored output has the shape {list(output.shape)}; expected one score per class, "
             "[N, C] or [N, C, 1, 1]"
         )
-    return output.reshape(len(output), -1).astype(np.float32)
+    rows = output.reshape(len(output), -1).astype(np.float32)
+    if (contract.scale, contract.zero_point) == (1.0, 0):
+        return rows
+    return (rows - np.float32(contract.zero_point)) * np.float32(contract.scale)
 
 
 def probabilities(scores: NDArray[np.float32], output: Output) -> NDArray[np.float64] | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from onnxcam.contract import ACTIVATIONS, SCORES, Output
 from onnxcam.errors import ExportError
+from onnxcam_export.gradient.ops import FLOATS
 from onnxcam_export.gradient.shapes import constant, dims, int_attribute
 
 # Operators at the end of a network that do not change which value belongs to which class.
@@ -61,6 +62,15 @@ def find_score(
             f"activation: expected one of {', '.join(ACTIVATIONS)}, none; got {activation!r}"
         )
     output = _output(graph, output_name)
+    found = _score(output, score, activation)
+    before, scale, zero_point = _quantisation(output)
+    described = replace(found.output, scale=scale, zero_point=zero_point)
+    # Integers have no derivative; what was rounded to them has.
+    value = before if found.value is output else found.value
+    return replace(found, value=value, output=described)
+
+
+def _score(output: ir.Value, score: str, activation: str | None) -> Score:
     classes = class_count(output)
     final = _final_activation(output)
     kind = _FINAL[final.op_type] if final is not None else "logits"
@@ -137,6 +147,31 @@ def _final_activation(output: ir.Value) -> ir.Node | None:
             return None
         value = node.inputs[0]
     return None
+
+
+def _quantisation(output: ir.Value) -> tuple[ir.Value, float, int]:
+    """What is quantised to an output of integers, its scale and zero point.
+
+    An output of floats is itself, with 1 and 0.
+
+    Raises:
+        ExportError: they are not one constant number each.
+    """
+    value = output
+    while value.dtype not in FLOATS and (node := value.producer()) is not None:
+        if node.op_type == "QuantizeLinear":
+            scale, zero_point = (constant(v) for v in (*node.inputs[1:3], None)[:2])
+            if scale is None or scale.size != 1:
+                raise ExportError(
+                    f"output '{output.name}': its scale is not one constant number; "
+                    "quantise the output by tensor, or leave it in floats"
+                )
+            zero = 0 if zero_point is None else int(zero_point.item())
+            return node.inputs[0] or output, float(scale.item()), zero
+        if node.op_type not in _LOOKED_THROUGH or node.inputs[0] is None:
+            break
+        value = node.inputs[0]
+    return output, 1.0, 0
 
 
 def _over_classes(softmax: ir.Node) -> bool:

@@ -9,7 +9,7 @@ from onnxcam.errors import ContractError, PreprocessError
 
 FULL = Contract(
     layers=(Layer("a/b:0", "layer4"), Layer("c")),
-    output=Output("y", "logits", "sigmoid"),
+    output=Output("y", "logits", "sigmoid", 0.25, -128),
     picture=Picture(
         "x",
         "float32",
@@ -36,6 +36,10 @@ def test_round_trip(contract):
     assert Contract.loads(contract.dumps()) == contract
 
 
+def test_a_plain_output_says_nothing_of_quantisation():
+    assert set(json.loads(BARE.dumps())["output"]) == {"name", "kind", "activation"}
+
+
 def test_the_first_of_several_layers_stands_alone_too():
     document = json.loads(FULL.dumps())
     assert document["layer"] == {"tensor": "a/b:0", "name": "layer4"}
@@ -53,6 +57,11 @@ def test_the_first_of_several_layers_stands_alone_too():
         (["score"], "loss", "score"),
         (["output", "kind"], "scores", "output.kind"),
         (["output", "activation"], "relu", "output.activation"),
+        (["output", "scale"], 0, "output.scale"),
+        (["output", "scale"], float("nan"), "output.scale"),
+        (["output", "scale"], "1", "output.scale"),
+        (["output", "zero_point"], 0.5, "output.zero_point"),
+        (["output", "zero_point"], True, "output.zero_point"),
         (["input", "layout"], "HWC", "input.layout"),
         (["input", "preprocess", "color"], "RGBA", "color"),
         (["input", "preprocess", "size"], [0, 3], "whole number greater than zero"),
