@@ -61,9 +61,8 @@ def compare(
 def random_network(name: str) -> onnx.ModelProto:
     """A torchvision network with random weights, as its dynamo exporter writes it."""
     import torch
-    import torchvision
 
-    import helpers_torchvision  # noqa: F401  # declares torchvision's operators beside a CPU torch
+    from helpers_torchvision import torchvision  # declares its operators beside a CPU torch
     from onnxcam_export.sources import pytorch
 
     torch.manual_seed(0)
