@@ -1,7 +1,7 @@
 """What explaining costs: the exported model's time over the plain model's, same run, interleaved.
 
-    python benchmarks/explaining_cost.py                 # networks with random weights (needs torch)
-    python benchmarks/explaining_cost.py FILE.onnx ...   # your own plain ONNX files
+    python benchmarks/explaining_cost.py                # random weights; needs torch
+    python benchmarks/explaining_cost.py FILE.onnx ...  # your own plain ONNX files
 
 Prints one row a model: median milliseconds of both, and the median of the pairwise ratios with
 its quartiles. Both sessions take turns, because the speed of a shared machine drifts.
