@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from onnxcam.errors import ModelError
+from onnxcam_export.pad_before_pool import name_axes_of_pads_before_pools
 
 LOWEST_OPSET = 18
 MODEL_SUFFIXES = (".onnx", ".ort")
@@ -69,6 +70,7 @@ def prepare(proto: onnx.ModelProto) -> ir.Model:
     model = ir.from_proto(proto)
     passes.InlinePass()(model)
     passes.RemoveInitializersFromInputsPass()(model)
+    name_axes_of_pads_before_pools(model.graph)
     return model
 
 
