@@ -140,7 +140,7 @@ def from_keras(
     from onnxcam_export.assemble import build
     from onnxcam_export.sources import keras_model
 
-    source = keras_model.capture(model_or_path, layer)
+    source = keras_model.capture(model_or_path, layer, input_size=size)
     return build(
         source, layer=layer, score=score, activation=activation, preprocess=preprocess,
         labels=labels, size=size, target_input=target_input, output=output,

@@ -118,10 +118,11 @@ def _capture_keras(args: argparse.Namespace) -> Source:
     from onnxcam_export.sources import factory, keras_model
 
     keras_model.choose_backend()
+    size = _size(args.input_size)[1:] if args.input_size else None
     if os.path.exists(args.model) or args.model.endswith((".keras", ".h5")):
-        return keras_model.capture(args.model, args.layer)
+        return keras_model.capture(args.model, args.layer, input_size=size)
     model = factory.load_factory(args.model, _kwargs(args.kwargs), None)
-    return keras_model.capture(model, args.layer)
+    return keras_model.capture(model, args.layer, input_size=size)
 
 
 def _fill_from_zoo(args: argparse.Namespace) -> None:
