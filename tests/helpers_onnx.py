@@ -70,7 +70,7 @@ def small_network(
 
 
 def torch_small_network(model: onnx.ModelProto):
-    """The same network's head and tail in torch: (activation of relu2 -> logits, picture -> all)."""
+    """The same network in torch: picture, layer -> that layer's activation and the logits."""
     import torch
     import torch.nn.functional as F
 

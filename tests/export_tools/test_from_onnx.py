@@ -284,7 +284,7 @@ class TestBadInput:
         extra = (oh.make_node("Round", ["relu2"], ["rounded"], name="rounding"),)
         plain = small_network(extra=extra)
         plain.graph.node[-3].input[0] = "rounded"
-        with pytest.raises(UnsupportedOpError, match="Round 'rounding'.*'rounded'"):
+        with pytest.raises(UnsupportedOpError, match=r"Round 'rounding'.*'rounded'"):
             from_onnx(plain, "conv2")
 
     def test_a_custom_operator_is_not_taken_for_a_standard_one(self):
