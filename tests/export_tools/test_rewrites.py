@@ -1,0 +1,113 @@
+"""Rewrites leave the gradient as it is: with and without them, on what each is for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnx.helper as oh
+import onnxruntime as ort
+import pytest
+from onnx.numpy_helper import from_array
+
+from onnxcam_export import assemble, from_onnx
+
+RNG = np.random.default_rng(5)
+FLOAT = onnx.TensorProto.FLOAT
+
+
+def network(convolutions, head="dense", size=9):
+    """Conv and Relu for each of (weights' shape, attributes), then dense or class maps."""
+    nodes, weights, value = [], {}, "picture"
+    for number, (shape, attributes) in enumerate(convolutions):
+        weights[f"w{number}"] = RNG.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        nodes.append(oh.make_node("Conv", [value, f"w{number}"], [f"c{number}"], **attributes))
+        nodes.append(oh.make_node("Relu", [f"c{number}"], [f"r{number}"]))
+        value = f"r{number}"
+    nodes.append(oh.make_node("GlobalAveragePool", [value], ["pooled"]))
+    nodes.append(oh.make_node("Flatten", ["pooled"], ["flat" if head == "dense" else "logits"]))
+    channels = convolutions[-1][0][0]
+    classes = channels
+    if head == "dense":
+        classes = 7
+        weights["wd"] = RNG.standard_normal((channels, classes))
+        nodes.append(oh.make_node("Gemm", ["flat", "wd"], ["logits"], alpha=0.5))
+    graph = oh.make_graph(
+        nodes,
+        "network",
+        [oh.make_tensor_value_info("picture", FLOAT, ["batch", 4, size, size])],
+        [oh.make_tensor_value_info("logits", FLOAT, ["batch", classes])],
+        [from_array(w.astype(np.float32), name) for name, w in weights.items()],
+    )
+    return oh.make_model(graph, opset_imports=[oh.make_opsetid("", 18)], ir_version=9)
+
+
+def gradients(model, targets=(0, 3, 5)):
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    picture = np.random.default_rng(1).standard_normal((len(targets), 4, 9, 9)).astype(np.float32)
+    feed = {"picture": picture, "cam_target": np.array(targets)}
+    return session.run(["cam_gradient"], feed)[0]
+
+
+def emitted(model):
+    return Counter(n.op_type for n in model.graph.node if n.name.startswith("cam/"))
+
+
+CONVOLUTIONS = {
+    "3x3": [((8, 4, 3, 3), {"pads": [1] * 4})],
+    "no pads": [((8, 4, 3, 2), {})],
+    "uneven pads": [((8, 4, 3, 3), {"pads": [0, 1, 2, 1]})],
+    "dilated": [((8, 4, 3, 3), {"pads": [2] * 4, "dilations": [2, 2]})],
+    "pointwise": [((8, 4, 1, 1), {})],
+    "grouped": [((8, 2, 3, 3), {"pads": [1] * 4, "group": 2})],
+    "depthwise": [((8, 1, 3, 3), {"pads": [1] * 4, "group": 4})],
+    "strided": [((8, 4, 3, 3), {"pads": [1] * 4, "strides": [2, 2]})],
+    "wide pads": [((8, 4, 1, 1), {"pads": [1] * 4})],
+}
+PLAIN = ((4, 4, 3, 3), {"pads": [1] * 4})
+
+
+@pytest.mark.parametrize("head", ["dense", "class maps"])
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_with_and_without_rewrites_is_the_same(kind, head, monkeypatch):
+    plain = network([PLAIN, *CONVOLUTIONS[kind]], head)
+    rewritten = from_onnx(plain, "r0")
+    monkeypatch.setattr(assemble, "REWRITES", ())
+    literal = from_onnx(plain, "r0")
+    expected, found = gradients(literal), gradients(rewritten)
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("kind", "transposed"),
+    [(k, 1 if k in ("strided", "wide pads") else 0) for k in CONVOLUTIONS],
+)
+def test_stride_one_becomes_a_conv(kind, transposed):
+    operators = emitted(from_onnx(network([PLAIN, *CONVOLUTIONS[kind]]), "r0"))
+    assert operators["ConvTranspose"] == transposed
+    assert operators["Conv"] == 1 - transposed
+
+
+def test_flipped_weights_are_not_stored():
+    plain = network([PLAIN, ((64, 4, 5, 5), {"pads": [2] * 4})])
+    stored = sum(len(t.raw_data) for t in plain.graph.initializer)
+    exported = from_onnx(plain, "r0")
+    assert sum(len(t.raw_data) for t in exported.graph.initializer) < stored + 4096
+
+
+def test_class_maps_are_an_outer_product():
+    pointwise = ((8, 4, 1, 1), {})
+    operators = emitted(from_onnx(network([PLAIN, pointwise], "class maps"), "r0"))
+    assert operators["ConvTranspose"] == operators["Conv"] == 0
+    assert operators["GatherND"] == 1
+
+
+def test_an_invalid_target_is_an_error_in_every_rewritten_head():
+    for head, layer in (("dense", "r1"), ("class maps", "r0")):
+        model = from_onnx(network([PLAIN, ((8, 4, 1, 1), {})], head), layer)
+        with pytest.raises(Exception, match=r"out of data bounds|invalid ind|out of range"):
+            gradients(model, (0, 99, 1))
+        with pytest.raises(Exception, match=r"out of data bounds|invalid ind|out of range"):
+            gradients(model, (0, -2, 1))
