@@ -3,10 +3,14 @@
 The exporter writes it, the engine reads it, and this module is the only place that knows its
 form. An explaining model keeps its original inputs and outputs and has, in addition,
 
-- the input :data:`TARGET`, int64 ``[N]``: the class index of every image, ``-1`` for the
-  highest score (absent where the export left it out: then always the highest score);
+- the input :data:`TARGET`, int64 ``[N]`` (``[N, K]`` for K maps an image): the class index of
+  every image, ``-1`` for the highest score (absent where the export left it out: then always
+  the highest score);
 - the outputs that :attr:`Contract.emit` names, see :data:`OUTPUTS_OF_EMIT`; a further layer
-  takes the suffix ``_1``, ``_2``, ... (:func:`output_name`).
+  takes the suffix ``_1``, ``_2``, ... (:func:`output_name`);
+- where the score is made of an output rather than one of its classes, the output :data:`SCORE`,
+  float32 ``[N, C]``, of which :data:`TARGET` chooses, and the input :data:`MASK` or
+  :data:`VECTOR` that it needs.
 
 The document is JSON under the metadata key :data:`METADATA_KEY`; README.md shows one.
 """
@@ -29,6 +33,9 @@ ACTIVATION = "cam_activation"
 GRADIENT = "cam_gradient"
 WEIGHTS = "cam_weights"
 HEATMAP = "cam_heatmap"
+SCORE = "cam_score"
+MASK = "cam_mask"
+VECTOR = "cam_vector"
 HIGHEST_SCORE = -1
 
 OUTPUTS_OF_EMIT: dict[str, tuple[str, ...]] = {

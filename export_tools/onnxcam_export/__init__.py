@@ -17,7 +17,7 @@ from onnxcam.errors import MissingExtraError
 if TYPE_CHECKING:
     import onnx
 
-    from onnxcam_export.assemble import LabelsLike, PreprocessLike
+    from onnxcam_export.assemble import LabelsLike, LayerLike, PreprocessLike
     from onnxcam_export.loading import ModelLike
 
 __all__ = ["from_keras", "from_onnx", "from_torch"]
@@ -25,7 +25,7 @@ __all__ = ["from_keras", "from_onnx", "from_torch"]
 
 def from_onnx(
     model_or_path: ModelLike,
-    layer: str | None = None,
+    layer: LayerLike = None,
     score: str = "logit",
     preprocess: PreprocessLike = None,
     labels: LabelsLike = None,
@@ -33,8 +33,12 @@ def from_onnx(
     *,
     activation: str | None = None,
     output_name: str | None = None,
+    input_name: str | None = None,
     size: tuple[int, int] | None = None,
     target_input: bool = True,
+    targets: int | None = None,
+    emit: str = "gradient",
+    score_of: str = "class",
 ) -> onnx.ModelProto:
     """Make an explaining model of a plain ONNX model.
 
@@ -42,7 +46,8 @@ def from_onnx(
         model_or_path: a path, the file's bytes, or an onnx.ModelProto.
         layer: the layer to explain, by tensor name, node name or the framework's name
             (`layer4.1.conv2`); `last_conv` for the last convolution; None for the last spatial
-            activation before the spatial axes collapse.
+            activation before the spatial axes collapse. Several names give several layers in one
+            file, the further ones with outputs `cam_activation_1`, `cam_gradient_1`, ...
         score: `logit` differentiates the score before a final Softmax or Sigmoid, `probability`
             what comes out of it.
         preprocess: preset name (`imagenet`, `caffe`, `tf`, `unit`, `none`), path of a JSON file,
@@ -52,12 +57,19 @@ def from_onnx(
         activation: `softmax`, `sigmoid` or `none`, for a model that ends in logits and cannot
             say which function makes probabilities of them.
         output_name: which output is scored; the first by default.
+        input_name: which input takes the picture; by default the only one, or the only one of
+            four axes. The others stay as they are.
         size: (height, width) of the picture for `preprocess`, where the model leaves it open.
         target_input: False leaves `cam_target` out: always the class with the highest score.
+        targets: K, for maps of K classes of each image in one run.
+        emit: `gradient`, or `weights`: its mean over space, which is all that Grad-CAM needs.
+        score_of: `class`; or `element`, `region`, `dot`, `cosine`: a number made of the output,
+            see :mod:`onnxcam_export.score_of`.
 
     Returns:
-        The model: original inputs and outputs, plus `cam_target` int64 [N], `cam_activation`
-        and `cam_gradient` float32 [N, C, *spatial].
+        The model: original inputs and outputs, plus `cam_target` int64 [N] ([N, K] with
+        `targets`), `cam_activation` float32 [N, C, *spatial], and `cam_gradient` of the same
+        shape ([N, K, C, *spatial]) or `cam_weights` float32 [N, C] ([N, K, C]).
 
     Raises:
         OnnxcamError: ModelError (unreadable file), LayerError, UnsupportedOpError, ExportError,
@@ -69,22 +81,28 @@ def from_onnx(
 
     return build(
         onnx_file.capture(model_or_path), layer=layer, score=score, activation=activation,
-        output_name=output_name, preprocess=preprocess, labels=labels, size=size,
-        target_input=target_input, output=output,
+        output_name=output_name, input_name=input_name, preprocess=preprocess, labels=labels,
+        size=size, target_input=target_input, targets=targets, emit=emit, score_of=score_of,
+        output=output,
     ).model  # fmt: skip
 
 
 def from_torch(
     module: Any,
     example_input: Any,
-    layer: str | None = None,
+    layer: LayerLike = None,
     score: str = "logit",
     preprocess: PreprocessLike = None,
     labels: LabelsLike = None,
     output: str | os.PathLike[str] | None = None,
     *,
     activation: str | None = None,
+    output_name: str | None = None,
+    input_name: str | None = None,
     target_input: bool = True,
+    targets: int | None = None,
+    emit: str = "gradient",
+    score_of: str = "class",
     dynamic_batch: bool = True,
 ) -> onnx.ModelProto:
     """Make an explaining model of a PyTorch module.
@@ -95,33 +113,40 @@ def from_torch(
         module: a torch.nn.Module that maps one picture batch to [N, classes].
         example_input: a tensor [N, C, H, W]; only its shape and dtype matter.
         layer: a module path (`layer4.1.conv2`: the module's output), `last_conv`, a tensor name,
-            or None for the last spatial activation.
+            or None for the last spatial activation. Of several, the first is captured by
+            PyTorch, the others are looked up in the exported graph.
         dynamic_batch: False fixes the batch to that of `example_input`.
 
     The other arguments, the result and the errors are those of :func:`from_onnx`.
     """
     _need_onnx()
-    from onnxcam_export.assemble import build
+    from onnxcam_export.assemble import build, first_layer
     from onnxcam_export.sources import pytorch
 
-    source = pytorch.capture(module, example_input, layer, dynamic_batch=dynamic_batch)
+    source = pytorch.capture(module, example_input, first_layer(layer), dynamic_batch=dynamic_batch)
     return build(
-        source, layer=layer, score=score, activation=activation, preprocess=preprocess,
-        labels=labels, target_input=target_input, output=output,
+        source, layer=layer, score=score, activation=activation, output_name=output_name,
+        input_name=input_name, preprocess=preprocess, labels=labels, target_input=target_input,
+        targets=targets, emit=emit, score_of=score_of, output=output,
     ).model  # fmt: skip
 
 
 def from_keras(
     model_or_path: Any,
-    layer: str | None = None,
+    layer: LayerLike = None,
     score: str = "logit",
     preprocess: PreprocessLike = None,
     labels: LabelsLike = None,
     output: str | os.PathLike[str] | None = None,
     *,
     activation: str | None = None,
+    output_name: str | None = None,
+    input_name: str | None = None,
     size: tuple[int, int] | None = None,
     target_input: bool = True,
+    targets: int | None = None,
+    emit: str = "gradient",
+    score_of: str = "class",
 ) -> onnx.ModelProto:
     """Make an explaining model of a Keras 3 model.
 
@@ -132,18 +157,20 @@ def from_keras(
         model_or_path: a keras.Model, or the path of a `.keras` or `.h5` file (loaded with
             safe_mode=True).
         layer: a Keras layer name (`block5_conv3`), `outer/inner` for nested models, `last_conv`,
-            or None for the last spatial activation.
+            or None for the last spatial activation. Of several, the first is captured by
+            Keras, the others are looked up in the exported graph.
 
     The other arguments, the result and the errors are those of :func:`from_onnx`.
     """
     _need_onnx()
-    from onnxcam_export.assemble import build
+    from onnxcam_export.assemble import build, first_layer
     from onnxcam_export.sources import keras_model
 
-    source = keras_model.capture(model_or_path, layer, input_size=size)
+    source = keras_model.capture(model_or_path, first_layer(layer), input_size=size)
     return build(
-        source, layer=layer, score=score, activation=activation, preprocess=preprocess,
-        labels=labels, size=size, target_input=target_input, output=output,
+        source, layer=layer, score=score, activation=activation, output_name=output_name,
+        input_name=input_name, preprocess=preprocess, labels=labels, size=size,
+        target_input=target_input, targets=targets, emit=emit, score_of=score_of, output=output,
     ).model  # fmt: skip
 
 

@@ -13,23 +13,23 @@ import onnx_ir as ir
 from onnxcam import contract as names
 from onnxcam._version import __version__
 from onnxcam.contract import METADATA_KEY, Contract, Picture, Preprocessing
-from onnxcam.errors import ContractError, ExportError
+from onnxcam.errors import ContractError, ExportError, LayerError
 from onnxcam.labels import read_labels
 from onnxcam.presets import parse_preprocess
+from onnxcam_export.emission import emit as emit_gradients
 from onnxcam_export.framework_names import NAME_SCOPES
-from onnxcam_export.gradient import Ops, gradient
 from onnxcam_export.gradient.shapes import dims
-from onnxcam_export.layers import Candidate, Layers, channels_first
+from onnxcam_export.layers import Candidate, Layers
 from onnxcam_export.loading import prepare
-from onnxcam_export.rewrites import REWRITES, prune
 from onnxcam_export.score import Score, find_score
 from onnxcam_export.sources import Source
-from onnxcam_export.target import one_hot_seed, resolve_target
 from onnxcam_export.writing import check, write
 
+EMITTED = ("gradient", "weights")
 IR_VERSIONS = (8, 10)  # onnxruntime, -node and -web of today read up to 10
 
 PreprocessLike = str | os.PathLike[str] | Mapping[str, Any] | Preprocessing | None
+LayerLike = str | Sequence[str] | None
 LabelsLike = Sequence[str] | str | os.PathLike[str] | None
 
 
@@ -39,14 +39,19 @@ class Built:
 
     model: onnx.ModelProto
     contract: Contract
-    layer: Candidate
+    layers: tuple[Candidate, ...]
     score: Score
+
+    @property
+    def layer(self) -> Candidate:
+        """The first layer."""
+        return self.layers[0]
 
 
 def build(
     source: Source,
     *,
-    layer: str | None = None,
+    layer: LayerLike = None,
     score: str = "logit",
     activation: str | None = None,
     output_name: str | None = None,
@@ -54,6 +59,10 @@ def build(
     labels: LabelsLike = None,
     size: tuple[int, int] | None = None,
     target_input: bool = True,
+    targets: int | None = None,
+    emit: str = "gradient",
+    score_of: str = "class",
+    input_name: str | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Built:
     """Put the gradient into the graph, the contract into the metadata; write it where asked.
@@ -61,21 +70,18 @@ def build(
     Raises:
         OnnxcamError: one of its kinds; see the public functions of :mod:`onnxcam_export`.
     """
+    _check_options(targets, emit)
     model = prepare(source.model)
     graph = model.graph
     _refuse_explained(model)
     captured = graph.outputs.pop() if source.activation is not None else None
-    scored = find_score(graph, score, activation, output_name)
+    scored = find_score(graph, score, activation, output_name, score_of)
     layers = Layers(graph, scored.value)
-    if captured is not None:
-        axis = _captured_axis(captured, source.channels_last)
-        candidate = layers.of_value(captured, source.layer_name or str(captured.name), "", axis)
-    else:
-        candidate = layers.find(layer)
-    picture_input = _picture_input(graph)
+    candidates = _candidates(layers, layer, captured, source)
+    picture_input = _picture_input(graph, input_name)
     layout = source.picture_layout or _layout(picture_input, layers.axes)
     document = Contract(
-        layers=(candidate.layer,),
+        layers=tuple(candidate.layer for candidate in candidates),
         output=scored.output,
         picture=Picture(
             name=str(picture_input.name),
@@ -83,72 +89,55 @@ def build(
             layout=layout,
             preprocess=_preprocessing(preprocess, picture_input, layout, size),
         ),
+        emit=emit,
         score=score,
         labels=_labels(labels, scored.classes),
         producer={"onnxcam": __version__, **source.producer},
     )
-    _emit(model, scored, candidate, target_input)
+    emit_gradients(
+        model, picture_input, scored, candidates,
+        kind=emit, target_input=target_input, per_image=targets,
+    )  # fmt: skip
     proto = _finish(model, document)
     check(proto)
     if output is not None:
         write(proto, output)
-    return Built(proto, document, candidate, scored)
+    return Built(proto, document, candidates, scored)
 
 
-def _emit(model: ir.Model, scored: Score, candidate: Candidate, target_input: bool) -> None:
-    graph = model.graph
-    forward = list(graph)
-    op = Ops(_names(graph), model.opset_imports[""])
-    output = next(v for v in graph.outputs if v.name == scored.output.name)
-    picture = _picture_input(graph)
-    batch = picture.shape[0] if picture.shape is not None else ir.SymbolicDim("batch")
-    target = resolve_target(op, output, scored.classes, batch, target_input)
-    value = scored.value
-    if scored.append is not None:
-        value = _append(op, scored)
-        forward += [n for n in op.nodes if value in n.outputs]
-    seed = one_hot_seed(op, target, value)
-    grad = gradient(op, forward, value, seed, candidate.value)
-    # Exposed before the rewrites, which may replace the node that `grad` comes from.
-    outputs = [
-        _exposed(op, candidate.value, candidate, names.ACTIVATION),
-        _exposed(op, grad, candidate, names.GRADIENT),
-    ]
-    for rewrite in REWRITES:
-        rewrite(op, target, seed)
-    prune(op, set(outputs))
-    graph.extend(op.nodes)
-    graph.sort()  # rewrites append where they should insert
-    for constant in op.initializers.values():
-        graph.register_initializer(constant)
-    if target.input is not None:
-        graph.inputs.append(target.input)
-    graph.outputs.extend(outputs)
+def _check_options(targets: int | None, emit: str) -> None:
+    if targets is not None and (
+        not isinstance(targets, int) or isinstance(targets, bool) or targets < 1
+    ):
+        raise ExportError(f"targets: expected a whole number of at least 1, got {targets!r}")
+    if emit not in EMITTED:
+        raise ExportError(f"emit: expected one of {', '.join(EMITTED)}; got {emit!r}")
 
 
-def _append(op: Ops, scored: Score) -> ir.Value:
-    """Emit the probability of a model that ends in logits."""
-    sizes = dims(scored.value)
-    axis = next((i for i, size in enumerate(sizes) if i > 0 and size != 1), 1)
-    logit = scored.value
-    value = op.Softmax(logit, axis=axis) if scored.append == "softmax" else op.Sigmoid(logit)
-    value.shape = logit.shape
-    return value
+def _candidates(
+    layers: Layers, asked: LayerLike, captured: ir.Value | None, source: Source
+) -> tuple[Candidate, ...]:
+    """The layers asked for; the first is the one that the source captured, if it did."""
+    wanted = [asked] if asked is None or isinstance(asked, str) else list(asked)
+    if not wanted:
+        raise LayerError("layer: expected a name, or several; got an empty list")
+    found = []
+    for index, name in enumerate(wanted):
+        if index == 0 and captured is not None:
+            axis = _captured_axis(captured, source.channels_last)
+            title = source.layer_name or str(captured.name)
+            found.append(layers.of_value(captured, title, "", axis))
+        else:
+            found.append(layers.find(name))
+    for index, candidate in enumerate(found):
+        if any(candidate.value is other.value for other in found[:index]):
+            raise LayerError(f"layer '{wanted[index]}' is asked for twice; name every layer once")
+    return tuple(found)
 
 
-def _exposed(op: Ops, value: ir.Value, candidate: Candidate, name: str) -> ir.Value:
-    """`value` as a float32 output, channels first."""
-    assert candidate.value.shape is not None
-    order = channels_first(len(candidate.value.shape), candidate.channel_axis)
-    if order != sorted(order):
-        value = op.Transpose(value, perm=order)
-    if candidate.value.dtype != ir.DataType.FLOAT:
-        value = op.Cast(value, to=ir.DataType.FLOAT)
-    output = op.Identity(value)
-    output.name = name
-    output.dtype = ir.DataType.FLOAT
-    output.shape = ir.Shape([candidate.value.shape[axis] for axis in order])
-    return output
+def first_layer(layer: LayerLike) -> str | None:
+    """The one of several layers that a framework captures."""
+    return layer if layer is None or isinstance(layer, str) else next(iter(layer), None)
 
 
 def _finish(model: ir.Model, document: Contract) -> onnx.ModelProto:
@@ -165,17 +154,12 @@ def _finish(model: ir.Model, document: Contract) -> onnx.ModelProto:
     return proto
 
 
-def _names(graph: ir.Graph) -> set[str]:
-    taken = {str(v.name) for v in graph.inputs} | set(graph.initializers)
-    for node in graph:
-        taken.add(str(node.name))
-        taken.update(str(v.name) for v in node.outputs)
-    return taken
-
-
 def _refuse_explained(model: ir.Model) -> None:
     """A name of the contract in the source means that it has been through this before."""
-    reserved = {names.TARGET, names.ACTIVATION, names.GRADIENT, names.WEIGHTS, names.HEATMAP}
+    reserved = {
+        names.TARGET, names.ACTIVATION, names.GRADIENT, names.WEIGHTS, names.HEATMAP,
+        names.SCORE, names.MASK, names.VECTOR,
+    }  # fmt: skip
     found = {v.name for v in [*model.graph.inputs, *model.graph.outputs]} & reserved
     if METADATA_KEY in model.metadata_props or found:
         raise ExportError(
@@ -190,11 +174,20 @@ def _captured_axis(value: ir.Value, channels_last: bool | None) -> int | None:
     return len(value.shape) - 1 if channels_last else 1
 
 
-def _picture_input(graph: ir.Graph) -> ir.Value:
+def _picture_input(graph: ir.Graph, name: str | None) -> ir.Value:
+    """The input of that name, the only one, or the only one of four axes."""
     inputs = [v for v in graph.inputs if not v.is_initializer()]
+    listed = ", ".join(f"'{v.name}'" for v in inputs) or "none"
+    if name is not None:
+        inputs = [v for v in inputs if v.name == name]
+        if not inputs:
+            raise ExportError(f"no input '{name}'; the model's inputs are {listed}")
+    elif len(inputs) > 1:
+        inputs = [v for v in inputs if v.shape is not None and len(v.shape) == 4]
     if len(inputs) != 1:
-        listed = ", ".join(f"'{v.name}'" for v in inputs) or "none"
-        raise ExportError(f"expected a model with one input, the picture; it has {listed}")
+        raise ExportError(
+            f"cannot tell which input is the picture (input_name says it); it has {listed}"
+        )
     return inputs[0]
 
 

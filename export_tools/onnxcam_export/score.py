@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from onnxcam.contract import ACTIVATIONS, SCORES, Output
+from onnxcam.contract import ACTIVATIONS, SCORE, SCORES, Output
 from onnxcam.errors import ExportError
 from onnxcam_export.gradient.ops import FLOATS
 from onnxcam_export.gradient.shapes import constant, dims, int_attribute
+from onnxcam_export.score_of import NEW_SCORES, SCORES_OF
 
 # Operators at the end of a network that do not change which value belongs to which class.
 _LOOKED_THROUGH = frozenset(
@@ -30,6 +31,8 @@ class Score:
             `sigmoid`), or None.
         classes: C.
         assumed: whether the output's activation was not read off the graph but assumed.
+        of: what the score is, a key of :data:`onnxcam_export.score_of.SCORES_OF`. For another
+            than `class`, `value` is the tensor that the [N, C] scores are made of.
     """
 
     value: ir.Value
@@ -37,10 +40,15 @@ class Score:
     append: str | None
     classes: int
     assumed: bool
+    of: str = "class"
 
 
 def find_score(
-    graph: ir.Graph, score: str, activation: str | None = None, output_name: str | None = None
+    graph: ir.Graph,
+    score: str,
+    activation: str | None = None,
+    output_name: str | None = None,
+    of: str = "class",
 ) -> Score:
     """Choose the scored tensor.
 
@@ -50,6 +58,7 @@ def find_score(
             and puts `activation` behind a model that ends in logits.
         activation: `softmax`, `sigmoid` or `none` where the graph can't say.
         output_name: the scored output; the first by default.
+        of: a key of :data:`onnxcam_export.score_of.SCORES_OF`.
 
     Raises:
         ExportError: an unknown option, an output that is not one value per class, or a
@@ -61,9 +70,13 @@ def find_score(
         raise ExportError(
             f"activation: expected one of {', '.join(ACTIVATIONS)}, none; got {activation!r}"
         )
+    if of not in SCORES_OF:
+        raise ExportError(f"score of: expected one of {', '.join(SCORES_OF)}; got {of!r}")
     output = _output(graph, output_name)
-    found = _score(output, score, activation)
     before, scale, zero_point = _quantisation(output)
+    if of != "class":
+        return _new_score(output, before, score, activation, of)
+    found = _score(output, score, activation)
     described = replace(found.output, scale=scale, zero_point=zero_point)
     # Integers have no derivative; what was rounded to them has.
     value = before if found.value is output else found.value
@@ -108,18 +121,51 @@ def _score(output: ir.Value, score: str, activation: str | None) -> Score:
     )
 
 
+def _new_score(
+    output: ir.Value, before: ir.Value, score: str, activation: str | None, of: str
+) -> Score:
+    """A score made of an output; a Softmax or Sigmoid that the output comes out of directly is
+    stepped over as with classes.
+    """
+    classes = NEW_SCORES[of].count(output)
+    node = before.producer()
+    while node is not None and node.op_type in ("Identity", "Cast") and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    final = node.op_type if node is not None and of not in ("dot", "cosine") else ""
+    if score == "probability":
+        if final not in ("Softmax", "Sigmoid"):
+            raise ExportError(
+                f"score 'probability' of {of}: the output is not made by Softmax or Sigmoid; "
+                "use score 'logit'"
+            )
+        described = Output(SCORE, _FINAL[final])
+        return Score(before, described, None, classes, False, of)
+    implied = "sigmoid" if final == "Sigmoid" else None
+    if activation not in (None, "none", implied if final in _FINAL else "sigmoid"):
+        raise ExportError(
+            f"activation {activation!r}: does not make probabilities of a score of {of} here"
+        )
+    function = implied or ("sigmoid" if activation == "sigmoid" else None)
+    value = before
+    if final in ("Softmax", "Sigmoid") and node is not None:
+        value = node.inputs[0] or before
+    described = Output(SCORE, "raw") if function is None else Output(SCORE, "logits", function)
+    return Score(value, described, None, classes, False, of)
+
+
 def class_count(value: ir.Value) -> int:
-    """C of a tensor [N, C] (further axes of size 1 allowed anywhere behind N).
+    """C of a tensor [N, C] (further axes of size 1 allowed anywhere behind N), 1 of [N].
 
     Raises:
         ExportError: the tensor has another shape.
     """
     sizes = dims(value)
     large = [size for size in sizes[1:] if size != 1]
-    if len(sizes) < 2 or len(large) > 1 or None in large:
+    if not sizes or len(large) > 1 or None in large:
         shown = ["?" if size is None else size for size in sizes]
         raise ExportError(
-            f"output '{value.name}' has shape {shown}; expected one value per class, [N, classes]"
+            f"output '{value.name}' has shape {shown}; expected one value per class, [N, classes], "
+            "or say what the score is of it (element, region, dot, cosine)"
         )
     return large[0] if large and large[0] is not None else 1
 

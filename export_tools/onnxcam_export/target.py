@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxcam.contract import HIGHEST_SCORE, TARGET
+from onnxcam.errors import ExportError
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.shapes import dims, reshape_like
 
@@ -26,21 +27,25 @@ class Target:
     """The class of each image.
 
     Attributes:
-        input: the new graph input `cam_target`, or None when it is left out.
         index: int64 [N], 0..C-1, or C for what is no class.
         in_range: bool [N].
+        classes: C.
     """
 
-    input: ir.Value | None
     index: ir.Value
     in_range: ir.Value
     classes: int
 
 
-def resolve_target(
-    op: Ops, output: ir.Value, classes: int, batch: int | ir.SymbolicDim, with_input: bool = True
-) -> Target:
-    """Emit the choice of the class of each image.
+def resolve_targets(
+    op: Ops,
+    output: ir.Value,
+    classes: int,
+    batch: int | ir.SymbolicDim,
+    with_input: bool = True,
+    per_image: int | None = None,
+) -> tuple[ir.Value | None, list[Target]]:
+    """Emit the choice of the class or classes of each image.
 
     Args:
         op: collects the emitted nodes.
@@ -48,20 +53,43 @@ def resolve_target(
         classes: C.
         batch: the batch dimension of the picture input.
         with_input: whether there is an input `cam_target`; else always the highest output.
+        per_image: K for an input [N, K]; None for [N].
+
+    Returns:
+        The new graph input `cam_target`, or None when it is left out, and K targets (or one).
+
+    Raises:
+        ExportError: several targets without an input for them.
     """
     scores = output if len(dims(output)) == 2 else op.Reshape(output, op.ints(-1, classes))
     if scores.dtype != ir.DataType.FLOAT:
         scores = op.Cast(scores, to=ir.DataType.FLOAT)  # ArgMax on float16 is not on every CPU
     highest = op.ArgMax(scores, axis=1, keepdims=0)
     if not with_input:
+        if per_image is not None:
+            raise ExportError("targets: several of them need the input cam_target")
         in_range = op.Less(highest, op.ints(classes))  # no NaN comes this far as a class
-        return Target(None, highest, in_range, classes)
-    target = ir.Value(name=TARGET, shape=ir.Shape([batch]), type=ir.TensorType(ir.DataType.INT64))
-    shape = op.ints(batch) if isinstance(batch, int) else op.Shape(highest)
-    given = op.Reshape(target, shape)
+        return None, [Target(highest, in_range, classes)]
+    sides = [batch] if per_image is None else [batch, per_image]
+    target = ir.Value(name=TARGET, shape=ir.Shape(sides), type=ir.TensorType(ir.DataType.INT64))
+    # Runtimes check the width, which is fixed. The length is checked column by column: of a shape
+    # put together by Concat onnxruntime makes [-1, K], and a short target would be broadcast.
+    length = op.ints(batch) if isinstance(batch, int) else op.Shape(highest)
+    columns = (
+        [target]
+        if per_image is None
+        else [op.Gather(target, op.const(k), axis=1) for k in range(per_image)]
+    )
+    return target, [
+        _checked(op, op.Reshape(column, length), highest, classes) for column in columns
+    ]
+
+
+def _checked(op: Ops, given: ir.Value, highest: ir.Value, classes: int) -> Target:
+    """-1 as the highest class, anything that is none as C."""
     chosen = op.Where(op.Equal(given, HIGHEST_SCORE), highest, given)
     in_range = op.And(op.GreaterOrEqual(chosen, 0), op.Less(chosen, classes))
-    return Target(target, op.Where(in_range, chosen, classes), in_range, classes)
+    return Target(op.Where(in_range, chosen, classes), in_range, classes)
 
 
 def one_hot_seed(op: Ops, target: Target, score: ir.Value) -> ir.Value:
