@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from onnxcam import contract as names
+from onnxcam_export.exposure import channels_first_of, exposed_shape, grid_only
 from onnxcam_export.gradient import Ops, gradient
 from onnxcam_export.gradient.shapes import dims
-from onnxcam_export.layers import Candidate, channels_first
+from onnxcam_export.layers import Candidate
 from onnxcam_export.merging import merge_equal
 from onnxcam_export.rewrites import REWRITES, prune
 from onnxcam_export.score import Score
@@ -85,15 +86,13 @@ def _layer_outputs(
     op: Ops, layer: Candidate, grads: list[ir.Value], index: int, kind: str, per_image: int | None
 ) -> list[ir.Value]:
     """`cam_activation` and `cam_gradient` or `cam_weights` of one layer."""
-    assert layer.value.shape is not None
-    order = channels_first(len(layer.value.shape), layer.channel_axis)
-    shape = [layer.value.shape[axis] for axis in order]
-    activation = _float32(op, _transposed(op, layer.value, order), layer)
+    shape = exposed_shape(layer)
+    activation = _float32(op, channels_first_of(op, layer.value, layer), layer)
     if kind == "weights":
         base, grads = names.WEIGHTS, [_spatial_mean(op, layer, grad) for grad in grads]
         shape_of_grad = shape[:2]
     else:
-        base, grads = names.GRADIENT, [_transposed(op, grad, order) for grad in grads]
+        base, grads = names.GRADIENT, [channels_first_of(op, grad, layer) for grad in grads]
         grads = [_float32(op, grad, layer) for grad in grads]
         shape_of_grad = list(shape)
     result = grads[0]
@@ -108,10 +107,6 @@ def _layer_outputs(
     ]
 
 
-def _transposed(op: Ops, value: ir.Value, order: list[int]) -> ir.Value:
-    return value if order == sorted(order) else op.Transpose(value, perm=order)
-
-
 def _float32(op: Ops, value: ir.Value, layer: Candidate) -> ir.Value:
     same = layer.value.dtype == ir.DataType.FLOAT
     return value if same else op.Cast(value, to=ir.DataType.FLOAT)
@@ -121,7 +116,7 @@ def _spatial_mean(op: Ops, layer: Candidate, grad: ir.Value) -> ir.Value:
     """The mean over all axes but the batch and the channels, float32 [N, C]."""
     rank = len(dims(layer.value))
     axes = [axis for axis in range(1, rank) if axis != layer.channel_axis]
-    source = grad
+    source = grid_only(op, grad, layer)
     while (node := source.producer()) is not None and node.op_type == "Expand":
         # The mean of what was repeated is the mean of what there was.
         inner = node.inputs[0]

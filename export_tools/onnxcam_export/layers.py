@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxcam.contract import Layer
 from onnxcam.errors import LayerError
-from onnxcam_export.channel_axis import channel_axes
+from onnxcam_export.channel_axis import channel_axes, is_dense
 from onnxcam_export.framework_names import framework_names, modules_of, short_name
 from onnxcam_export.gradient.ops import FLOATS
 from onnxcam_export.gradient.shapes import constant, dims
 from onnxcam_export.gradient.walk import path_between
+from onnxcam_export.token_grids import Tokens, picks_grid_tokens, token_grids
 
 LAST_CONVOLUTION = "last_conv"
 
@@ -36,12 +40,14 @@ class Candidate:
         channel_axis: the axis of the channels; axis 0 is the batch, the others are spatial.
         name: the framework's name, or None.
         note: what the user should know of the choice, or "".
+        tokens: where the spatial axes are one sequence of tokens, how they lie on the picture.
     """
 
     value: ir.Value
     channel_axis: int
     name: str | None = None
     note: str = ""
+    tokens: Tokens | None = None
 
     @property
     def layer(self) -> Layer:
@@ -52,7 +58,25 @@ class Candidate:
         """[N, C, *spatial], whatever the model's own layout; open dimensions by their name."""
         assert self.value.shape is not None
         sizes = [d if isinstance(d, int) else str(d.value or "?") for d in self.value.shape]
-        return [sizes[i] for i in channels_first(len(sizes), self.channel_axis)]
+        first = [sizes[i] for i in channels_first(len(sizes), self.channel_axis)]
+        return first if self.tokens is None else [*first[:2], *self.tokens.grid]
+
+    def exposed(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """An array of the tensor's own layout as [N, C, *spatial]; class tokens are dropped."""
+        first = np.moveaxis(array, self.channel_axis, 1)
+        if self.tokens is None:
+            return first
+        grid = first[:, :, self.tokens.prefix : self.tokens.end]
+        return grid.reshape(*first.shape[:2], *self.tokens.grid)
+
+    def embedded(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """The inverse of :meth:`exposed`, with zeros at the class tokens."""
+        if self.tokens is not None:
+            flat = array.reshape(*array.shape[:2], -1)
+            count = dims(self.value)[self.tokens.axis] or self.tokens.end
+            behind = count - self.tokens.end
+            array = np.pad(flat, ((0, 0), (0, 0), (self.tokens.prefix, behind)))
+        return np.moveaxis(array, 1, self.channel_axis)
 
 
 def channels_first(rank: int, channel_axis: int) -> list[int]:
@@ -66,9 +90,11 @@ class Layers:
     def __init__(self, graph: ir.Graph, score: ir.Value) -> None:
         self._nodes = list(graph)
         self._score = score
-        self._axes = channel_axes(self._nodes)
-        self._names = framework_names(self._nodes)
         inputs = [v for v in graph.inputs if not v.is_initializer()]
+        self._picture = inputs[0] if inputs else None
+        self._axes = channel_axes(self._nodes, self._picture)
+        self._tokens = token_grids(self._nodes, self._axes)
+        self._names = framework_names(self._nodes)
         self._leads_to_score = {
             value
             for start in inputs
@@ -91,7 +117,9 @@ class Layers:
         """The last spatial activation before the spatial axes collapse.
 
         Pools behind it are stepped back over (the map before a pool is finer and says the same),
-        and a class map, behind which no weights follow, to what its last weights read.
+        and a class map, behind which no weights follow, to what its last weights read. Where a
+        class token is read out, the tokens of the grid are felt up to the last attention only:
+        the default is what that attention reads, the last block's first norm.
 
         Raises:
             LayerError: the network has no spatial activation.
@@ -102,10 +130,17 @@ class Layers:
                 "no activation with spatial axes leads to the score; name the layer yourself "
                 "(`onnxcam inspect` lists the tensors)"
             )
-        value = candidates[-1].value
-        weighted = [n for n in path_between(self._nodes, value, self._score) if _has_weights(n)]
+        felt = self._felt()
+        value = next((c.value for c in reversed(candidates) if c.value in felt), None)
         note = ""
-        if not weighted and (node := self._last_weighted_before(value)) is not None:
+        if value is None:
+            value = candidates[-1].value
+        elif value is not candidates[-1].value:
+            note = "behind it only the class token leads to the score"
+        path = path_between(self._nodes, value, self._score)
+        if any(_mixes_activations(node) for node in path):
+            value = self._before_projections(value)
+        elif not any(_has_weights(n) for n in path) and (node := self._last_weighted_before(value)):
             value, note = node.inputs[0] or value, "the one after it is already the class map"
         return self._candidate(self._behind_pools(value), note)
 
@@ -121,8 +156,13 @@ class Layers:
                 return candidate
         raise LayerError("the network has no convolution with spatial axes before the score")
 
-    def find(self, name: str | None) -> Candidate:
+    def find(self, name: str | None, grid: tuple[int, ...] | None = None) -> Candidate:
         """Look a layer up by tensor name, node name, or the framework's name.
+
+        Args:
+            name: the name, `last_conv`, or None for the default.
+            grid: height and width of the grid on which a layer's tokens lie, where the graph
+                doesn't tell; the tokens beyond height * width stand in front.
 
         Raises:
             LayerError: unknown (with the nearest names), behind the score, or without spatial axes.
@@ -132,10 +172,15 @@ class Layers:
         if name == LAST_CONVOLUTION:
             return self.last_convolution()
         value, note = self._lookup(name)
-        return self.of_value(value, name, note)
+        return self.of_value(value, name, note, grid=grid)
 
     def of_value(
-        self, value: ir.Value, name: str, note: str = "", channel_axis: int | None = None
+        self,
+        value: ir.Value,
+        name: str,
+        note: str = "",
+        channel_axis: int | None = None,
+        grid: tuple[int, ...] | None = None,
     ) -> Candidate:
         """The candidate that a tensor stands for: what the head reads of it.
 
@@ -157,6 +202,15 @@ class Layers:
         if value is self._score:
             raise LayerError(f"layer '{name}' is the score itself; choose a layer before it")
         sizes = dims(value) if value.shape is not None else []
+        tokens = self._tokens.get(value)
+        if grid is not None and len(sizes) == 3:
+            axis, tokens = _laid_on(grid, name, sizes, axis)
+        if tokens is None and len(sizes) == 3 and self._picture_rank() > 3:
+            raise LayerError(
+                f"layer '{name}' is a sequence (shape {_shown(sizes)}) and the graph does not say "
+                "how it lies on the picture; name the grid of its tokens (grid, as (14, 14)), or "
+                "choose another layer - `onnxcam inspect` lists them"
+            )
         if axis is None or len(sizes) < 3 or value.dtype not in FLOATS:
             raise LayerError(
                 f"layer '{name}' has no spatial axes (shape {_shown(sizes)}); expected an "
@@ -167,19 +221,73 @@ class Layers:
                 f"layer '{name}' has one pixel only (shape {_shown(sizes)}): there is nothing to "
                 "show; choose a layer before the pooling"
             )
-        return Candidate(value, axis, self._framework_name(value, name), note)
+        return Candidate(value, axis, self._framework_name(value, name), note, tokens)
 
     def _framework_name(self, value: ir.Value, asked: str) -> str | None:
         return asked if asked != value.name else self._names.get(value)
 
     def _candidate(self, value: ir.Value, note: str = "") -> Candidate:
-        return Candidate(value, self._axes[value], self._names.get(value), note)
+        name, tokens = self._names.get(value), self._tokens.get(value)
+        return Candidate(value, self._axes[value], name, note, tokens)
 
     def _is_spatial(self, value: ir.Value) -> bool:
         if value not in self._axes or value.dtype not in FLOATS or value is self._score:
             return False
         sizes = [s for i, s in enumerate(dims(value)) if i not in (0, self._axes[value])]
-        return any(size != 1 for size in sizes)
+        if all(size == 1 for size in sizes) or not self._is_per_picture(value):
+            return False
+        if len(sizes) == 1 and self._picture_rank() > 3:
+            return value in self._tokens and max(self._tokens[value].grid) > 1
+        return self._picture_rank() in (0, len(sizes) + 2)
+
+    def _picture_rank(self) -> int:
+        """The rank of the model's input, 0 where it is not known or is no batch of pictures."""
+        shape = None if self._picture is None else self._picture.shape
+        return 0 if shape is None or len(shape) < 3 else len(shape)
+
+    def _is_per_picture(self, value: ir.Value) -> bool:
+        """Whether axis 0 is the batch, as far as is known: windows of attention are no pictures."""
+        if self._picture is None or not self._picture.shape or not value.shape:
+            return True
+        batch, own = self._picture.shape[0], value.shape[0]
+        if isinstance(own, int) or isinstance(batch, int):
+            return not isinstance(own, int) or not isinstance(batch, int) or own == batch
+        return own.value == batch.value or not any(sign in str(own.value) for sign in "*/+")
+
+    def _felt(self) -> set[ir.Value]:
+        """The tensors of which more than the class tokens leads to the score."""
+        felt: set[ir.Value] = set()
+        for node in reversed(self._nodes):
+            for value in node.outputs:
+                if value in self._leads_to_score and any(
+                    self._feels(consumer, value, felt) for consumer in value.consumers()
+                ):
+                    felt.add(value)
+        return felt
+
+    def _feels(self, node: ir.Node, value: ir.Value, felt: set[ir.Value]) -> bool:
+        outputs = [v for v in node.outputs if v in self._leads_to_score]
+        tokens = self._tokens.get(value)
+        if not outputs or tokens is None:
+            return bool(outputs)
+        if picks_grid_tokens(node, tokens) is False:
+            return False
+        carried = [v for v in outputs if v in self._tokens]
+        return any(v in felt for v in carried) or len(carried) < len(outputs)
+
+    def _before_projections(self, value: ir.Value) -> ir.Value:
+        """What an attention reads: back over the weights that make queries, keys and values."""
+        while (node := value.producer()) is not None:
+            active = [v for v in node.inputs if v is not None and constant(v) is None]
+            before = active[0] if len(active) == 1 else None
+            if before is None or not self._is_spatial(before):
+                break
+            biased = before.producer()
+            is_bias = node.op_type == "Add" and biased is not None and is_dense(biased)
+            if not (is_dense(node) or is_bias or node.op_type in _ALIAS | {"Split", "Slice"}):
+                break
+            value = before
+        return value
 
     def _behind_pools(self, value: ir.Value) -> ir.Value:
         while (node := value.producer()) is not None and node.op_type in _SAME_ACTIVATION:
@@ -212,6 +320,29 @@ class Layers:
                 return value, note
         known = [*by_tensor, *by_node, *(n for m in modules_of(self._nodes) for n in m)]
         raise LayerError(f"no layer '{name}'; {_suggest(name, known)}")
+
+
+def _laid_on(
+    grid: tuple[int, ...], name: str, sizes: Sequence[int | None], axis: int | None
+) -> tuple[int, Tokens]:
+    """Channel axis and layout of a sequence [N, T, C] or [N, C, T] whose grid the user names."""
+    count = math.prod(grid)
+    along = 1 if axis is None else 3 - axis
+    length = sizes[along] if along in (1, 2) else None
+    if length is None or length < count or min(grid) < 1:
+        shown = " x ".join(map(str, grid))
+        raise LayerError(
+            f"grid {shown}: expected {length if length is not None else 'as many'} tokens or "
+            f"fewer in layer '{name}' (shape {_shown(sizes)}), got {count}"
+        )
+    return 3 - along, Tokens(along, length - count, tuple(grid))
+
+
+def _mixes_activations(node: ir.Node) -> bool:
+    """Attention: a product of two tensors that both depend on the picture."""
+    if node.op_type == "Attention":
+        return True
+    return node.op_type in ("MatMul", "Einsum") and not _has_weights(node)
 
 
 def _suggest(name: str, known: Sequence[str]) -> str:
