@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx.numpy_helper import from_array
 
-from onnxcam_export import assemble, from_onnx
+from onnxcam_export import emission, from_onnx
 
 RNG = np.random.default_rng(5)
 FLOAT = onnx.TensorProto.FLOAT
@@ -73,7 +73,7 @@ PLAIN = ((4, 4, 3, 3), {"pads": [1] * 4})
 def test_with_and_without_rewrites_is_the_same(kind, head, monkeypatch):
     plain = network([PLAIN, *CONVOLUTIONS[kind]], head)
     rewritten = from_onnx(plain, "r0")
-    monkeypatch.setattr(assemble, "REWRITES", ())
+    monkeypatch.setattr(emission, "REWRITES", ())
     literal = from_onnx(plain, "r0")
     expected, found = gradients(literal), gradients(rewritten)
     assert np.abs(expected).max() > 0
@@ -111,3 +111,59 @@ def test_an_invalid_target_is_an_error_in_every_rewritten_head():
             gradients(model, (0, 99, 1))
         with pytest.raises(Exception, match=r"out of data bounds|invalid ind|out of range"):
             gradients(model, (0, -2, 1))
+
+
+def dense_head(*, pool=None, channels_last=False, trans_b=0):
+    """Conv, Relu, perhaps MaxPool and Transpose, Flatten, two dense layers."""
+    weights = {"w": RNG.standard_normal((6, 4, 3, 3)) / 6}
+    nodes = [
+        oh.make_node("Conv", ["picture", "w"], ["c"], pads=[1] * 4),
+        oh.make_node("Relu", ["c"], ["r"]),
+    ]
+    value, pixels = "r", 81
+    if pool is not None:
+        nodes.append(oh.make_node("MaxPool", [value], ["p"], **pool))
+        value, pixels = "p", 16
+    if channels_last:
+        nodes.append(oh.make_node("Transpose", [value], ["t"], perm=[0, 2, 3, 1]))
+        value = "t"
+    shape = (5, 6 * pixels) if trans_b else (6 * pixels, 5)
+    weights |= {"w1": RNG.standard_normal(shape) / 5, "w2": RNG.standard_normal((5, 7))}
+    nodes += [
+        oh.make_node("Flatten", [value], ["f"]),
+        oh.make_node("Gemm", ["f", "w1"], ["d"], transB=trans_b, alpha=0.7),
+        oh.make_node("Relu", ["d"], ["rd"]),
+        oh.make_node("MatMul", ["rd", "w2"], ["logits"]),
+    ]
+    graph = oh.make_graph(
+        nodes,
+        "dense",
+        [oh.make_tensor_value_info("picture", FLOAT, ["batch", 4, 9, 9])],
+        [oh.make_tensor_value_info("logits", FLOAT, ["batch", 7])],
+        [from_array(w.astype(np.float32), name) for name, w in weights.items()],
+    )
+    return oh.make_model(graph, opset_imports=[oh.make_opsetid("", 18)], ir_version=9)
+
+
+POOLS = {
+    "none": None,
+    "max": {"kernel_shape": [2, 2], "strides": [2, 2]},
+    "overlapping": {"kernel_shape": [3, 3], "strides": [2, 2]},
+}
+
+
+@pytest.mark.parametrize("trans_b", [0, 1])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("pool", POOLS)
+def test_pooled_weights_are_the_mean_of_the_gradient(pool, channels_last, trans_b):
+    plain = dense_head(pool=POOLS[pool], channels_last=channels_last, trans_b=trans_b)
+    expected = gradients(from_onnx(plain, "r")).mean(axis=(2, 3))
+    pooled = from_onnx(plain, "r", emit="weights")
+    session = ort.InferenceSession(pooled.SerializeToString(), providers=["CPUExecutionProvider"])
+    picture = np.random.default_rng(1).standard_normal((3, 4, 9, 9)).astype(np.float32)
+    feed = {"picture": picture, "cam_target": np.array([0, 3, 5])}
+    found = session.run(["cam_weights"], feed)[0]
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
+    # The product is with the averaged weights: nothing is scattered, nothing averaged.
+    assert not emitted(pooled).keys() & {"ScatterElements", "ReduceMean", "MaxPool"}

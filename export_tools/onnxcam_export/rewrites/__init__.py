@@ -11,6 +11,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.rewrites.mean_of_dense import mean_of_dense
 from onnxcam_export.rewrites.one_hot_channel import one_hot_channel
 from onnxcam_export.rewrites.one_hot_row import one_hot_row
 from onnxcam_export.rewrites.stride_one_conv import stride_one_conv
@@ -18,7 +19,12 @@ from onnxcam_export.target import Target
 
 Rewrite = Callable[[Ops, Target, ir.Value], None]
 
-REWRITES: tuple[Rewrite, ...] = (one_hot_row, one_hot_channel, stride_one_conv)
+REWRITES: tuple[Rewrite, ...] = (
+    one_hot_row,
+    one_hot_channel,
+    mean_of_dense,
+    stride_one_conv,
+)
 
 
 def prune(op: Ops, wanted: set[ir.Value]) -> None:
