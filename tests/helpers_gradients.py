@@ -18,7 +18,11 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from onnxcam_export.gradient import Ops, gradient
+from onnxcam_export.gradient.ops import FLOATS
 from onnxcam_export.loading import prepare
+
+# Outputs that are no floats.
+_INTEGERS = {("TopK", 1): onnx.TensorProto.INT64, ("MaxPool", 1): onnx.TensorProto.INT64}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Case:
     note: str = ""
     dynamic: bool = False  # leave every dimension open
     in_onnxruntime: bool = True  # False: onnxruntime's CPU provider has no such kernel
+    tolerance: float = 1e-6
     in_reference: bool = True  # False: the reference evaluator cannot run the gradient's graph
 
     @property
@@ -55,7 +60,7 @@ def forward_model(case: Case, dtype: int) -> onnx.ModelProto:
             continue
         name = f"x{position}"
         names.append(name)
-        is_float = array.dtype.kind == "f"
+        is_float = array.dtype.kind == "f" and array.dtype != np.float32  # float32: Resize's scales
         array = array.astype(numpy_dtype) if is_float else array
         if position in case.constants or not is_float:
             initializers.append(onnx.numpy_helper.from_array(np.asarray(array), name))
@@ -70,7 +75,10 @@ def forward_model(case: Case, dtype: int) -> onnx.ModelProto:
         [node],
         "case",
         inputs,
-        [oh.make_tensor_value_info(name, dtype, None) for name in outputs],
+        [
+            oh.make_tensor_value_info(name, _INTEGERS.get((case.op_type, i), dtype), None)
+            for i, name in enumerate(outputs)
+        ],
         initializers,
     )
     return oh.make_model(graph, opset_imports=[oh.make_opsetid("", case.opset)], ir_version=10)
@@ -89,6 +97,8 @@ def with_gradients(forward: onnx.ModelProto, active: list[str]) -> onnx.ModelPro
     op = Ops(taken, model.opset_imports[""])
     total, seeds = None, []
     for number, output in enumerate(list(graph.outputs)):
+        if output.dtype not in FLOATS:
+            continue
         seed = ir.Value(name=f"v{number}", shape=output.shape, type=output.type)
         seeds.append(seed)
         product = op.Mul(output, seed)
@@ -127,7 +137,7 @@ def directional_errors(case: Case, seed: int = 0, step: float = 1e-6) -> dict[st
     feed = {n: case.inputs[int(n[1:])].astype(np.float64) for n in names}
     evaluate = ReferenceEvaluator(forward, new_ops=EXACT)
     ys = [np.asarray(y) for y in evaluate.run(None, feed)]
-    seeds = {f"v{i}": rng.standard_normal(y.shape) for i, y in enumerate(ys)}
+    seeds = {f"v{i}": rng.standard_normal(y.shape) for i, y in enumerate(ys) if y.dtype.kind == "f"}
     proto = with_gradients(forward, active)
     wanted = [f"d{n}" for n in active]
     if case.in_reference:
@@ -140,6 +150,7 @@ def directional_errors(case: Case, seed: int = 0, step: float = 1e-6) -> dict[st
         return sum(
             float((np.asarray(y) * seeds[f"v{i}"]).sum())
             for i, y in enumerate(evaluate.run(None, inputs))
+            if f"v{i}" in seeds
         )
 
     errors = {}
@@ -200,4 +211,60 @@ class Gelu(OpRun):
         return (x * scipy.special.ndtr(x),)
 
 
-EXACT = [Erf, Gelu]
+class LRN(OpRun):
+    """onnx's reference takes the number of pictures for the number of channels."""
+
+    def _run(self, x, alpha=1e-4, beta=0.75, bias=1.0, size=None):  # type: ignore[no-untyped-def]
+        before, after = (size - 1) // 2, size // 2
+        sums = [
+            (x[:, max(0, c - before) : c + after + 1] ** 2).sum(axis=1) for c in range(x.shape[1])
+        ]
+        return (x / (bias + alpha / size * np.stack(sums, axis=1)) ** beta,)
+
+
+class LpNormalization(OpRun):
+    """onnx's reference leaves the absolute value out."""
+
+    def _run(self, x, axis=-1, p=2):  # type: ignore[no-untyped-def]
+        return (x / np.linalg.norm(x, ord=p, axis=axis, keepdims=True),)
+
+
+class GlobalLpPool(OpRun):
+    """onnx's reference has none."""
+
+    def _run(self, x, p=2):  # type: ignore[no-untyped-def]
+        axes = tuple(range(2, x.ndim))
+        return ((np.abs(x) ** p).sum(axis=axes, keepdims=True) ** (1 / p),)
+
+
+class MeanVarianceNormalization(OpRun):
+    """Its function body has float32 constants."""
+
+    def _run(self, x, axes=(0, 2, 3)):  # type: ignore[no-untyped-def]
+        axes = tuple(axes)
+        mean = x.mean(axis=axes, keepdims=True)
+        return ((x - mean) / (x.std(axis=axes, keepdims=True) + 1e-9),)
+
+
+class GroupNormalization(OpRun):
+    """Its function body computes in float32."""
+
+    def _run(self, x, scale, bias, epsilon=1e-5, num_groups=1, stash_type=1):  # type: ignore[no-untyped-def]
+        parts = x.reshape(x.shape[0], num_groups, -1)
+        centred = parts - parts.mean(axis=2, keepdims=True)
+        z = centred / np.sqrt(parts.var(axis=2, keepdims=True) + epsilon)
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        repeats = x.shape[1] // len(scale)
+        scale, bias = np.repeat(scale, repeats), np.repeat(bias, repeats)
+        return (z.reshape(x.shape) * scale.reshape(shape) + bias.reshape(shape),)
+
+
+EXACT = [
+    Erf,
+    Gelu,
+    LRN,
+    LpNormalization,
+    GlobalLpPool,
+    MeanVarianceNormalization,
+    GroupNormalization,
+]

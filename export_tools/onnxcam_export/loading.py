@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from onnxcam.errors import ModelError
+from onnxcam_export.lowering import lower
 from onnxcam_export.pad_before_pool import name_axes_of_pads_before_pools
 
 LOWEST_OPSET = 18
@@ -70,6 +71,7 @@ def prepare(proto: onnx.ModelProto) -> ir.Model:
     model = ir.from_proto(proto)
     passes.InlinePass()(model)
     passes.RemoveInitializersFromInputsPass()(model)
+    lower(model)
     name_axes_of_pads_before_pools(model.graph)
     return model
 

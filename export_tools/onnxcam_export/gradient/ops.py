@@ -18,6 +18,10 @@ from onnxcam.errors import ExportError
 
 Operand = ir.Value | float | int | npt.NDArray[Any] | None
 
+# What a rule returns for an input: a gradient, None for none, or a function that emits it, called
+# only when that gradient is wanted (for what is costly or not always possible).
+Grad = ir.Value | Callable[[], ir.Value] | None
+
 FLOATS = frozenset(
     {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 )
@@ -53,6 +57,15 @@ _INT64_OPERANDS: dict[str, tuple[int, ...]] = {
     "ReduceMax": (1,),
     "ReduceMin": (1,),
     "ReduceProd": (1,),
+    "ReduceL2": (1,),
+    "ReduceL1": (1,),
+    "ScatterElements": (1,),
+    "ScatterND": (1,),
+    "GatherElements": (1,),
+    "GatherND": (1,),
+    "CumSum": (1,),
+    "Trilu": (1,),
+    "Range": (0, 1, 2),
 }
 
 
@@ -161,5 +174,5 @@ def _result_dtype(
     if op_type == "ConstantOfShape":
         value = attributes.get("value")
         return value.dtype if value is not None else ir.DataType.FLOAT
-    first = inputs[1] if op_type == "Where" else inputs[0]
+    first = inputs[1] if op_type == "Where" else inputs[0] if inputs else None
     return first.dtype if first is not None else None

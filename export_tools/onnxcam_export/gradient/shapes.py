@@ -9,7 +9,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxcam.errors import ExportError
+from onnxcam_export.gradient.folding import folded
 from onnxcam_export.gradient.ops import Ops
+
+# Smaller than what float16 can tell from 0 in a norm: kept from dividing by.
+TINY = 1e-7
 
 
 def dims(value: ir.Value) -> list[int | None]:
@@ -37,11 +41,17 @@ def spatial(value: ir.Value) -> list[int | None]:
 
 
 def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
-    """The array of an initializer or a Constant node, else None."""
+    """The array of an initializer or a Constant node, or what follows from them; else None.
+
+    Small arrays computed from constants and fixed shapes alone (as exporters write the pads of a
+    Pad: Shape, Gather, Concat, ...) are evaluated.
+    """
     if value is None or value.is_graph_input():
         return None
     tensor = ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
+    if tensor is not None:
+        return tensor.numpy()
+    return folded(value)
 
 
 def constant_ints(node: ir.Node, position: int) -> list[int] | None:
@@ -96,6 +106,12 @@ def reshape_like(op: Ops, grad: ir.Value, like: ir.Value) -> ir.Value:
     if sizes.count(None) > 1 or 0 in sizes:
         return op.Reshape(grad, op.Shape(like))
     return op.Reshape(grad, op.ints(*[-1 if size is None else size for size in sizes]))
+
+
+def zeros_like(op: Ops, value: ir.Value) -> ir.Value:
+    """Zeros of the shape and dtype of `value`."""
+    zero = ir.tensor(np.zeros(1, value.dtype.numpy() if value.dtype else np.float32))
+    return op.ConstantOfShape(shape_of(op, value), value=zero)
 
 
 def expand_like(op: Ops, grad: ir.Value, like: ir.Value) -> ir.Value:

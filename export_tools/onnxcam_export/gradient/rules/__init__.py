@@ -2,7 +2,8 @@
 
 A rule is called as `rule(op, node, dy, ...)`: `op` emits nodes, `node` is the forward node,
 `dy` the gradient at its first output (one more argument per further output, None where nothing
-flows). It returns one gradient per input, None where none flows; the walk sums broadcasts back
+flows). It returns one gradient per input (or a function that emits it when it is wanted), None
+where none flows; the walk sums broadcasts back
 (:data:`BROADCASTING`) and adds up what several consumers contribute.
 
 Notation of the rows: x, x0, x1 are inputs, y the output, dy its gradient, dx what is returned.
@@ -12,34 +13,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import onnx_ir as ir
-
+from onnxcam_export.gradient.ops import Grad
 from onnxcam_export.gradient.rules import (
     activations,
     arithmetic,
     convolution,
     dense,
+    einsum,
+    functions,
+    indexing,
     layout,
     normalization,
     pooling,
     quantization,
     reduction,
     refused,
+    sampling,
+    trigonometry,
 )
 
-Rule = Callable[..., Sequence[ir.Value | None]]
+Rule = Callable[..., Sequence[Grad]]
 
 _MODULES = (
     arithmetic,
+    trigonometry,
     activations,
     dense,
+    einsum,
     convolution,
     pooling,
     reduction,
     normalization,
     quantization,
     layout,
-    refused,
+    sampling,
+    indexing,
+    functions,
 )
 
 
@@ -54,6 +63,9 @@ def _merge(tables: Sequence[Mapping[tuple[str, str], Rule]]) -> dict[tuple[str, 
 
 
 RULES: Mapping[tuple[str, str], Rule] = _merge([module.TABLE for module in _MODULES])
+
+# Operators that have no derivative on purpose -> why.
+REFUSED: Mapping[tuple[str, str], str] = refused.TABLE
 
 # Operators whose inputs are broadcast as numpy does; their rules return gradients of the
 # output's shape, and the walk sums them back.

@@ -30,6 +30,17 @@ def _elu(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     return [op.Where(op.Greater(_x(n), 0.0), dy, op.Mul(dy, op.Add(_y(n), alpha)))]
 
 
+def _celu(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    # for x <= 0: y = alpha (e^(x/alpha) - 1), so y' = y/alpha + 1
+    alpha = float_attribute(n, "alpha", 1.0)
+    slope = op.Add(op.Mul(_y(n), 1.0 / alpha), 1.0)
+    return [op.Where(op.Greater(_x(n), 0.0), dy, op.Mul(dy, slope))]
+
+
+def _square(op: Ops, value: ir.Value) -> ir.Value:
+    return op.Mul(value, value)
+
+
 def _selu(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     alpha = float_attribute(n, "alpha", 1.67326319217681884765625)
     gamma = float_attribute(n, "gamma", 1.05070102214813232421875)
@@ -108,8 +119,17 @@ TABLE = {
     ("", "Elu"): _elu,
     ("", "Selu"): _selu,
     ("", "Sigmoid"): _unary(lambda op, x, y: op.Mul(y, op.Sub(1.0, y))),
-    ("", "Tanh"): _unary(lambda op, x, y: op.Sub(1.0, op.Mul(y, y))),
     ("", "Softplus"): _unary(lambda op, x, y: op.Sigmoid(x)),
+    ("", "Celu"): _celu,
+    ("", "Softsign"): lambda op, n, dy: [  # y = x / (1 + |x|)
+        op.Div(dy, _square(op, op.Add(op.Abs(_x(n)), 1.0)))
+    ],
+    ("", "ThresholdedRelu"): lambda op, n, dy: [
+        op.Where(op.Greater(_x(n), float_attribute(n, "alpha", 1.0)), dy, 0.0)
+    ],
+    ("", "Shrink"): lambda op, n, dy: [
+        op.Where(op.Greater(op.Abs(_x(n)), float_attribute(n, "lambd", 0.5)), dy, 0.0)
+    ],
     ("", "HardSigmoid"): _hard_sigmoid,
     ("", "HardSwish"): _hard_swish,
     ("", "Gelu"): _gelu,
@@ -117,6 +137,6 @@ TABLE = {
     ("", "Swish"): _swish,
     ("", "Softmax"): _softmax,
     ("", "LogSoftmax"): _log_softmax,
-}
+}  # fmt: skip
 
 BROADCASTING = {("", "PRelu")}

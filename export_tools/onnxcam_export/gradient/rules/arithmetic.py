@@ -8,8 +8,8 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam_export.gradient.ops import FLOATS, Ops
-from onnxcam_export.gradient.shapes import int_attribute
+from onnxcam_export.gradient.ops import FLOATS, Grad, Ops
+from onnxcam_export.gradient.shapes import constant, zeros_like
 
 
 def _x(node: ir.Node, position: int = 0) -> ir.Value:
@@ -66,17 +66,23 @@ def _clip(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
 
 def _cast(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     if _y(n).dtype not in FLOATS:
-        raise UnsupportedOpError(
-            f"{n.op_type} '{n.name}' rounds to integers, which has no derivative; choose a layer "
-            f"after it, such as its output '{_y(n).name}'"
-        )
+        raise UnsupportedOpError("rounding to integers has no derivative")
+    if _x(n).dtype not in FLOATS:
+        return [dy]  # a quantised integer: its gradient is a float already
     return [op.Cast(dy, to=_x(n).dtype)]
 
 
-def _mod(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
-    # x0 - x1 * floor(x0 / x1) (fmod = 0) or trunc (fmod = 1); d/dx1 is not needed by any model.
-    int_attribute(n, "fmod", 0)
-    return [dy, None]
+def _dropout(op: Ops, n: ir.Node, dy: ir.Value, *_: ir.Value | None) -> Sequence[ir.Value | None]:
+    """Inference: the identity."""
+    training = constant(n.inputs[2]) if len(n.inputs) > 2 else None
+    if training is not None and training.any():
+        raise UnsupportedOpError("it drops at random (training_mode); export in eval mode")
+    return [dy, None, None]
+
+
+def _mod(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
+    # y = x0 - x1 q, with q = x0/x1 rounded towards minus infinity (fmod = 0) or to zero (fmod = 1)
+    return [dy, lambda: op.Mul(dy, op.Div(op.Sub(_y(n), _x(n, 0)), _x(n, 1)))]
 
 
 def _unary(derivative: Callable[[Ops, ir.Value, ir.Value], Any]) -> Callable[..., Any]:
@@ -100,9 +106,11 @@ TABLE = {
     ],
     ("", "Clip"): _clip,
     ("", "Cast"): _cast,
-    ("", "CastLike"): lambda op, n, dy: [*_cast(op, n, dy), None],
+    ("", "CastLike"): lambda op, n, dy: [
+        *_cast(op, n, dy), lambda: zeros_like(op, _x(n, 1))
+    ],
     ("", "Identity"): lambda op, n, dy: [dy],
-    ("", "Dropout"): lambda op, n, dy, *_: [dy],  # inference only: the identity
+    ("", "Dropout"): _dropout,
     ("", "Neg"): lambda op, n, dy: [op.Neg(dy)],
     ("", "Abs"): _unary(lambda op, x, y: op.Sign(x)),
     ("", "Exp"): _unary(lambda op, x, y: y),
@@ -111,8 +119,6 @@ TABLE = {
     ("", "Reciprocal"): lambda op, n, dy: [op.Neg(op.Mul(dy, op.Mul(_y(n), _y(n))))],
     # d erf(x)/dx = 2/sqrt(pi) exp(-x^2)
     ("", "Erf"): _unary(lambda op, x, y: op.Mul(op.Exp(op.Neg(op.Mul(x, x))), 1.1283791670955126)),
-    ("", "Sin"): _unary(lambda op, x, y: op.Cos(x)),
-    ("", "Cos"): _unary(lambda op, x, y: op.Neg(op.Sin(x))),
 }  # fmt: skip
 
 BROADCASTING = {

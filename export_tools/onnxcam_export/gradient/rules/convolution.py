@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import onnx_ir as ir
 
 from onnxcam.errors import ExportError, UnsupportedOpError
-from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.gradient.ops import Grad, Ops
 from onnxcam_export.gradient.rules.arithmetic import _x, _y
 from onnxcam_export.gradient.shapes import (
     dims,
@@ -103,23 +104,62 @@ def transposed(
     return op.Slice(whole, start, op.Add(start, size), op.ints(*axes))
 
 
-def _conv(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+def _weight_grad(
+    op: Ops, x: ir.Value, dy: ir.Value, w: Windows, group: int, channels: int | None
+) -> ir.Value:
+    """The gradient by the weight [O, I/g, *kernel] of y = Conv(x): a Conv of x with dy.
+
+    The batch takes the channels' place (x as [I/g, g N, ...], dy as [O, N, ...]), strides and
+    dilations swap. `channels` is I.
+    """
+    if channels is None or None in w.size or None in w.output:
+        raise UnsupportedOpError("a computed weight with an input whose size is not fixed")
+    rest, output = [s or 0 for s in w.size], [o or 0 for o in w.output]
+    spatial_axes = range(2, 2 + len(rest))
+    if group == 1:
+        swapped = op.Transpose(x, perm=[1, 0, *spatial_axes])
+    else:
+        split = op.Reshape(x, op.ints(-1, group, channels // group, *rest))
+        moved = op.Transpose(split, perm=[2, 1, 0, *(axis + 1 for axis in spatial_axes)])
+        swapped = op.Reshape(moved, op.ints(channels // group, -1, *rest))
+    kernel = op.Transpose(dy, perm=[1, 0, *spatial_axes])
+    pads_end = [
+        (k - 1) * d + (o - 1) * s + 1 - size - begin
+        for k, d, o, s, size, begin in zip(
+            w.kernel, w.dilations, output, w.strides, rest, w.pads_begin, strict=True
+        )
+    ]
+    if min([*pads_end, *w.pads_begin]) < 0:
+        pairs = [0, 0, *w.pads_begin, 0, 0, *pads_end]
+        swapped = op.Pad(swapped, op.ints(*pairs), op.const(0.0, x.dtype))
+        pads = [0] * (2 * len(rest))
+    else:
+        pads = [*w.pads_begin, *pads_end]
+    grad = op.Conv(
+        swapped, kernel, group=group, strides=w.dilations, dilations=w.strides, pads=pads
+    )
+    return op.Transpose(grad, perm=[1, 0, *spatial_axes])
+
+
+def _conv(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
     x, weight = _x(n, 0), _x(n, 1)
     kernel = [size for size in spatial(weight) if size is not None]
     if len(kernel) != len(spatial(x)):
-        raise UnsupportedOpError(f"Conv '{n.name}': the kernel's shape is not known")
+        raise UnsupportedOpError("the kernel's shape is not known")
     w = windows_of(n, kernel)
-    dx = transposed(op, dy, weight, w, int_attribute(n, "group", 1), x)
+    group = int_attribute(n, "group", 1)
+    dx = transposed(op, dy, weight, w, group, x)
     bias = None
     if len(n.inputs) > 2 and n.inputs[2] is not None:
         axes = [0, *range(2, len(dims(_y(n))))]
         bias = op.ReduceSum(dy, op.ints(*axes), keepdims=0)
-    return [dx, None, bias]
+    return [dx, lambda: _weight_grad(op, x, dy, w, group, dims(x)[1]), bias]
 
 
-def _conv_transpose(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+def _conv_transpose(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
     """The adjoint of ConvTranspose is the Conv with the same weight."""
     x, weight = _x(n, 0), _x(n, 1)
+    group = int_attribute(n, "group", 1)
     kernel = [size for size in spatial(weight) if size is not None]
     ones = [1] * len(kernel)
     strides = ints_attribute(n, "strides") or ones
@@ -147,15 +187,19 @@ def _conv_transpose(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | No
                 first = total_pad // 2 if auto_pad != "SAME_LOWER" else total_pad - total_pad // 2
             begin.append(first)
             end.append(total - first)
+    # By the weight: dy in the place of Conv's input, x in that of its output.
+    w = Windows(outputs, sizes, kernel, strides, dilations, begin, end)
+    by_weight = partial(_weight_grad, op, dy, x, w, group, dims(_y(n))[1])
+    bias = op.ReduceSum(dy, op.ints(0, *range(2, 2 + len(kernel))), keepdims=0)
     if min([*begin, *end]) < 0:
         pairs = [0, 0, *begin, 0, 0, *end]
         dy = op.Pad(dy, op.ints(*pairs), op.const(0.0, dy.dtype))
         begin, end = [0] * len(kernel), [0] * len(kernel)
     dx = op.Conv(
-        dy, weight, group=int_attribute(n, "group", 1), strides=strides, dilations=dilations,
+        dy, weight, group=group, strides=strides, dilations=dilations,
         kernel_shape=kernel, pads=[*begin, *end],
     )  # fmt: skip
-    return [dx, None, None]
+    return [dx, by_weight, bias]
 
 
 TABLE = {

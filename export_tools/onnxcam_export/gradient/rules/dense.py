@@ -41,12 +41,12 @@ def _matmul(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     """Y = A B with numpy's batch dimensions; vectors (rank 1) as numpy.matmul takes them."""
     a, b = _x(n, 0), _x(n, 1)
     if rank(b) == 2 and rank(a) >= 2:
-        return [_times_weight_transposed(op, dy, b, a), _weight_grad(op, a, dy, b)]
+        return [times_weight_transposed(op, dy, b, a), _weight_grad(op, a, dy, b)]
     if rank(a) == 1 or rank(b) == 1:
         return _matmul_of_vector(op, n, dy)
     out = dims(_y(n))
-    da = op.MatMul(dy, _swap_last(op, b))
-    db = op.MatMul(_swap_last(op, a), dy)
+    da = op.MatMul(dy, swap_last(op, b))
+    db = op.MatMul(swap_last(op, a), dy)
     batch = out[:-2]
     return [
         sum_to(op, da, [*batch, *dims(a)[-2:]], a),
@@ -68,7 +68,7 @@ def _matmul_of_vector(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | 
     return [sum_to(op, da, dims(b)[:-1], a), db]
 
 
-def _times_weight_transposed(op: Ops, dy: ir.Value, b: ir.Value, like: ir.Value) -> ir.Value:
+def times_weight_transposed(op: Ops, dy: ir.Value, b: ir.Value, like: ir.Value) -> ir.Value:
     if rank(like) == 2:
         return op.Gemm(dy, b, transB=1)
     rows = op.Reshape(dy, op.const([-1, _columns(op, b)], ir.DataType.INT64))
@@ -90,7 +90,7 @@ def _weight_grad(op: Ops, a: ir.Value, dy: ir.Value, b: ir.Value) -> ir.Value:
     return op.Gemm(flat_a, flat_dy, transA=1)
 
 
-def _swap_last(op: Ops, value: ir.Value) -> ir.Value:
+def swap_last(op: Ops, value: ir.Value) -> ir.Value:
     axes = list(range(rank(value)))
     return op.Transpose(value, perm=[*axes[:-2], axes[-1], axes[-2]])
 

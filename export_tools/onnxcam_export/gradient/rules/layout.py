@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from onnxcam.errors import UnsupportedOpError
+from onnxcam.errors import ExportError, UnsupportedOpError
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.rules.arithmetic import _x, _y
+from onnxcam_export.gradient.rules.sampling import pad_by_pixels
 from onnxcam_export.gradient.shapes import (
-    constant,
     constant_ints,
     dims,
     int_attribute,
     ints_attribute,
     rank,
     reshape_like,
-    shape_of,
     string_attribute,
     sum_to,
+    zeros_like,
 )
 
 
@@ -56,20 +56,15 @@ def _concat(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
 def _split(op: Ops, n: ir.Node, *dys: ir.Value | None) -> Sequence[ir.Value | None]:
     parts = []
     for dy, output in zip(dys, n.outputs, strict=True):
-        parts.append(dy if dy is not None else _zeros_like(op, output))
+        parts.append(dy if dy is not None else zeros_like(op, output))
     return [op.Concat(*parts, axis=int_attribute(n, "axis", 0)), None]
-
-
-def _zeros_like(op: Ops, value: ir.Value) -> ir.Value:
-    zero = ir.tensor(np.zeros(1, value.dtype.numpy() if value.dtype else np.float32))
-    return op.ConstantOfShape(shape_of(op, value), value=zero)
 
 
 def _pad(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     """Constant padding: cut it off again (a negative pad has cut pixels off: put zeros there)."""
     mode = string_attribute(n, "mode", "constant")
     if mode != "constant":
-        raise UnsupportedOpError(f"Pad '{n.name}' with mode '{mode}' has no derivative yet")
+        return [pad_by_pixels(op, n, dy), None, None, None]
     pads = constant_ints(n, 1) or []
     size = rank(_x(n))
     axes = [axis % size for axis in constant_ints(n, 3) or range(size)]
@@ -106,17 +101,15 @@ def _slice(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         length = sizes[axis % len(sizes)]
         if length is None:
-            raise UnsupportedOpError(
-                f"Slice '{n.name}' cuts axis {axis}, whose size is not fixed; fix the input size"
-            )
+            raise UnsupportedOpError(f"it cuts axis {axis}, whose size is not fixed")
         taken = range(length)[slice(start, None if step < 0 and end < -length else end, step)]
         if taken == range(length):
             continue
-        grad = _place(op, grad, taken, length, axis % len(sizes), len(sizes))
+        grad = place(op, grad, taken, length, axis % len(sizes), len(sizes))
     return [grad, None, None, None, None]
 
 
-def _place(op: Ops, dy: ir.Value, taken: range, length: int, axis: int, size: int) -> ir.Value:
+def place(op: Ops, dy: ir.Value, taken: range, length: int, axis: int, size: int) -> ir.Value:
     if taken.step == 1:
         begin, end = [0] * size, [0] * size
         begin[axis], end[axis] = taken.start, length - taken.stop
@@ -130,31 +123,17 @@ def _place(op: Ops, dy: ir.Value, taken: range, length: int, axis: int, size: in
     return op.Gather(extended, op.const(source), axis=axis)
 
 
-def _gather(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
-    """With constant indices along one axis: a 0/1 matrix product, or one slice put back."""
-    x = _x(n)
-    axis = int_attribute(n, "axis", 0) % rank(x)
-    length = dims(x)[axis]
-    indices = constant(n.inputs[1])
-    if indices is None or length is None:
-        raise UnsupportedOpError(f"Gather '{n.name}': its indices or its axis are not fixed")
-    flat = [int(index) % length for index in np.asarray(indices).reshape(-1)]
-    grad = dy
-    if indices.ndim == 0:
-        grad = op.Unsqueeze(dy, op.ints(axis))
-    elif indices.ndim > 1:
-        shape = [-1 if size is None else size for size in dims(x)]
-        shape[axis] = len(flat)
-        grad = op.Reshape(dy, op.ints(*shape))
-    if flat == list(range(flat[0], flat[0] + len(flat))):
-        taken = range(flat[0], flat[0] + len(flat))
-        return [_place(op, grad, taken, length, axis, rank(x)), None]
-    # dx[j] = sum over k with flat[k] == j of grad[k]: contract the axis with a 0/1 matrix
-    selection = np.zeros((len(flat), length))
-    selection[np.arange(len(flat)), flat] = 1
-    order = [a for a in range(rank(x)) if a != axis] + [axis]
-    moved = op.MatMul(op.Transpose(grad, perm=order), op.const(selection, x.dtype))
-    return [op.Transpose(moved, perm=[order.index(a) for a in range(rank(x))]), None]
+def _depth_to_space(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    block = int_attribute(n, "blocksize", 1)
+    if string_attribute(n, "mode", "DCR") == "DCR":
+        return [op.SpaceToDepth(dy, blocksize=block)]
+    # y[n, c, h b, w b] came from x[n, (c, b, b), h, w]
+    channels, height, width = dims(_x(n))[1:]
+    if channels is None or height is None or width is None:
+        raise ExportError(f"DepthToSpace '{n.name}': its input has no fixed size; fix it first")
+    split = op.Reshape(dy, op.ints(-1, channels // block**2, height, block, width, block))
+    moved = op.Transpose(split, perm=[0, 1, 3, 5, 2, 4])
+    return [op.Reshape(moved, op.ints(-1, channels, height, width))]
 
 
 def _expand(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
@@ -171,6 +150,19 @@ TABLE = {
     ("", "Split"): _split,
     ("", "Pad"): _pad,
     ("", "Slice"): _slice,
-    ("", "Gather"): _gather,
+    ("", "DepthToSpace"): _depth_to_space,
+    ("", "SpaceToDepth"): lambda op, n, dy: [
+        op.DepthToSpace(dy, blocksize=int_attribute(n, "blocksize", 1))
+    ],
+    ("", "Trilu"): lambda op, n, dy: [
+        op.Trilu(dy, *n.inputs[1:], upper=int_attribute(n, "upper", 1)), None
+    ],
+    ("", "CumSum"): lambda op, n, dy: [
+        op.CumSum(
+            dy, _x(n, 1), exclusive=int_attribute(n, "exclusive", 0),
+            reverse=1 - int_attribute(n, "reverse", 0),
+        ),
+        None,
+    ],
     ("", "Expand"): _expand,
-}
+}  # fmt: skip

@@ -12,6 +12,7 @@ from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.rules.arithmetic import _x, _y
 from onnxcam_export.gradient.rules.convolution import Windows, transposed, windows_of
 from onnxcam_export.gradient.shapes import (
+    TINY,
     dims,
     expand_like,
     int_attribute,
@@ -29,9 +30,12 @@ def _max_pool(op: Ops, n: ir.Node, dy: ir.Value, *_: ir.Value | None) -> Sequenc
     blocked layout. Overlapping windows add up, which MaxUnpool would not do.
     """
     x = _x(n)
-    if int_attribute(n, "storage_order", 0):
-        raise ExportError(f"MaxPool '{n.name}': storage_order=1 (column major) is not supported")
-    attributes = {name: attribute.value for name, attribute in n.attributes.items()}
+    attributes = {
+        # storage_order is about what an index counts, not about the values
+        name: attribute.value
+        for name, attribute in n.attributes.items()
+        if name != "storage_order"
+    }
     indices = op.emit("MaxPool", [x], attributes, outputs=2)[1]
     indices.dtype = ir.DataType.INT64
     zero = ir.tensor(np.zeros(1, x.dtype.numpy() if x.dtype else np.float32))
@@ -52,12 +56,38 @@ def _average_pool(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None
     w = windows_of(n, kernel)
     if w.size == kernel and not any([*w.pads_begin, *w.pads_end]):
         return [expand_like(op, op.Mul(dy, 1.0 / float(np.prod(kernel))), x)]
+    return [_spread(op, n, op.Div(dy, _counts(op, n, w)), w)]
+
+
+def _spread(op: Ops, n: ir.Node, dy: ir.Value, w: Windows) -> ir.Value:
+    """Each window's number to all of its pixels: the adjoint of a sum over windows."""
+    x = _x(n)
     channels = dims(x)[1]
     if channels is None:
-        raise ExportError(f"AveragePool '{n.name}': its number of channels is not known")
-    share = op.Div(dy, _counts(op, n, w))
-    ones = op.const(np.ones((channels, 1, *kernel)), x.dtype)
-    return [transposed(op, share, ones, w, channels, x)]
+        raise ExportError(f"{n.op_type} '{n.name}': its number of channels is not known")
+    ones = op.const(np.ones((channels, 1, *w.kernel)), x.dtype)
+    return transposed(op, dy, ones, w, channels, x)
+
+
+def _lp_slope(op: Ops, n: ir.Node) -> tuple[ir.Value, ir.Value]:
+    """For y = (sum |x|^p)^(1/p): dy/dx = sign(x) |x|^(p-1) * y^(1-p), as two factors."""
+    p = int_attribute(n, "p", 2)
+    x = _x(n)
+    if p == 2:
+        return x, op.Reciprocal(op.Max(_y(n), TINY))
+    of_x = op.Mul(op.Sign(x), op.Pow(op.Abs(x), float(p - 1)))
+    return of_x, op.Pow(op.Max(_y(n), TINY), float(1 - p))
+
+
+def _lp_pool(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    of_x, of_y = _lp_slope(op, n)
+    w = windows_of(n, ints_attribute(n, "kernel_shape") or [])
+    return [op.Mul(of_x, _spread(op, n, op.Mul(dy, of_y), w))]
+
+
+def _global_lp_pool(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+    of_x, of_y = _lp_slope(op, n)
+    return [op.Mul(of_x, op.Mul(dy, of_y))]
 
 
 def _counts(op: Ops, n: ir.Node, w: Windows) -> float | ir.Value:
@@ -109,4 +139,6 @@ TABLE = {
     ("", "AveragePool"): _average_pool,
     ("", "GlobalAveragePool"): _global_average_pool,
     ("", "GlobalMaxPool"): _global_max_pool,
+    ("", "LpPool"): _lp_pool,
+    ("", "GlobalLpPool"): _global_lp_pool,
 }

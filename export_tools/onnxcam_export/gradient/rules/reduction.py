@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.rules.arithmetic import _x, _y
-from onnxcam_export.gradient.shapes import axes_of, dims, expand_like, int_attribute
+from onnxcam_export.gradient.shapes import TINY, axes_of, dims, expand_like, int_attribute
 
 
 def _kept(op: Ops, n: ir.Node, value: ir.Value) -> ir.Value:
@@ -70,7 +70,7 @@ TABLE = {
     ("", "ReduceMin"): _extremum,
     ("", "ReduceProd"): _scaled(lambda op, x, y: op.Div(y, x)),
     ("", "ReduceL1"): _scaled(lambda op, x, y: op.Sign(x)),
-    ("", "ReduceL2"): _scaled(lambda op, x, y: op.Div(x, y)),
+    ("", "ReduceL2"): _scaled(lambda op, x, y: op.Div(x, op.Max(y, TINY))),  # 0 at 0
     ("", "ReduceSumSquare"): _scaled(lambda op, x, y: op.Mul(x, 2.0)),
     ("", "ReduceLogSum"): _scaled(lambda op, x, y: op.Exp(op.Neg(y))),
     ("", "ReduceLogSumExp"): _scaled(lambda op, x, y: op.Exp(op.Sub(x, y))),

@@ -1,24 +1,35 @@
-"""Operators whose derivative is zero almost everywhere: refused, so that no map is blank."""
+"""Operators without a derivative, and why: refused, so that no map is blank or wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NoReturn
+_FLAT = "its derivative is zero almost everywhere"
+_CHOICE = "what it chooses changes in jumps, which have no derivative"
+_RECURRENT = (
+    "onnxcam has no derivative for recurrent layers; export the model with the recurrence unrolled"
+)
+_SAMPLED = "onnxcam has no derivative for sampling at computed positions"
+_LOOP = (
+    "its number of rounds or its branch is decided at run time; export the model with the loop "
+    "unrolled or the condition fixed"
+)
+_RANDOM = "its output is random"
+_SIGNAL = "onnxcam has no derivative for signal transforms"
+_MISSING = "onnxcam has no derivative for it"
+_QUANTISED = (
+    "onnxcam has no derivative for this quantised operator; export from the float model or its "
+    "QDQ form (QuantizeLinear and DequantizeLinear around float operators)"
+)
 
-import onnx_ir as ir
-
-from onnxcam.errors import UnsupportedOpError
-from onnxcam_export.gradient.ops import Ops
-
-
-def _refuse(op: Ops, n: ir.Node, *_: ir.Value | None) -> NoReturn:
-    raise UnsupportedOpError(
-        f"operator {n.op_type} '{n.name}' lies between the layer and the score and its derivative "
-        f"is zero almost everywhere; choose a layer after it, such as its output "
-        f"'{n.outputs[0].name}'"
-    )
-
-
-TABLE: dict[tuple[str, str], Callable[..., NoReturn]] = {
-    ("", name): _refuse for name in ("Round", "Floor", "Ceil", "Sign")
+_REASONS = {
+    _FLAT: "Round Floor Ceil Sign Hardmax",
+    _CHOICE: "NonMaxSuppression Unique Compress NonZero ArgMax ArgMin",
+    _RECURRENT: "LSTM GRU RNN",
+    _SAMPLED: "RoiAlign MaxRoiPool GridSample DeformConv AffineGrid",
+    _LOOP: "If Loop Scan",
+    _RANDOM: "Bernoulli Multinomial RandomNormalLike RandomUniformLike RandomNormal RandomUniform",
+    _SIGNAL: "DFT STFT MelWeightMatrix",
+    _MISSING: "Det ReverseSequence Col2Im BitShift StringNormalizer OneHot Scatter",
 }
+
+# (domain, operator) -> the reason, as the end of a sentence
+TABLE = {("", name): reason for reason, names in _REASONS.items() for name in names.split()}

@@ -1,0 +1,1 @@
+"""Tables of lowerings: (domain, operator) -> how it is written in standard operators."""

@@ -1,0 +1,76 @@
+"""Fused operators written as the standard ones they were fused from, and shapes filled in.
+
+Files that onnxruntime has optimised (`com.microsoft`: FusedConv, BiasGelu, ...) and quantised
+files in operator form (QLinearConv, ...) become plain and QDQ graphs: layers are found in them,
+derivatives exist, and onnxruntime fuses them again when it loads the file. Names stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from onnxcam.errors import ModelError
+from onnxcam_export.gradient.inference import complete_shapes
+from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.lowered import fused, quantized
+
+Lowering = Callable[[Ops, ir.Node], Sequence[ir.Value | None]]
+
+LOWERINGS: Mapping[tuple[str, str], Lowering] = {**fused.TABLE, **quantized.TABLE}
+
+_FOR_ONE_MACHINE = "com.microsoft.nchwc"
+
+
+def lower(model: ir.Model) -> None:
+    """Replace what :data:`LOWERINGS` knows, in place, and complete the shapes of the whole graph.
+
+    Raises:
+        ModelError: a graph whose layout was optimised for one kind of processor.
+    """
+    graph = model.graph
+    opset = model.opset_imports[""]
+    op = Ops(_names(graph), opset, prefix="lowered/")
+    table = dict(LOWERINGS)
+    if opset < fused.GROUP_NORMALIZATION_OPSET:
+        table |= fused.FIRST_GROUP_NORMALIZATION
+    for node in list(graph):
+        key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+        if node.domain == _FOR_ONE_MACHINE or node.op_type.startswith("Nhwc"):
+            raise ModelError(
+                f"operator {node.domain}.{node.op_type} '{node.name}': onnxruntime has optimised "
+                "this file's layout for one kind of processor; export from the original file, or "
+                "save it at most at the level ORT_ENABLE_EXTENDED"
+            )
+        if key in table:
+            _replace(graph, op, node, table[key](op, node), opset)
+        else:
+            complete_shapes([node], opset)
+    for value in op.initializers.values():
+        graph.register_initializer(value)
+
+
+def _replace(
+    graph: ir.Graph, op: Ops, node: ir.Node, results: Sequence[ir.Value | None], opset: int
+) -> None:
+    for emitted in op.nodes:
+        graph.insert_before(node, emitted)
+    complete_shapes(op.nodes, opset)
+    op.nodes = []
+    for old, new in zip(node.outputs, results, strict=False):
+        if new is None:
+            continue
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+        name = old.name
+        old.name = f"{name}/fused"
+        new.name = name
+    graph.remove(node, safe=True)
+
+
+def _names(graph: ir.Graph) -> set[str]:
+    taken = {str(v.name) for v in graph.inputs} | set(graph.initializers)
+    for node in graph:
+        taken.add(str(node.name))
+        taken.update(str(v.name) for v in node.outputs)
+    return taken
