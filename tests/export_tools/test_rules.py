@@ -198,6 +198,7 @@ CASES = [
     Case("AveragePool", (X,), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1},
          note="count_include_pad"),
     Case("AveragePool", (X,), {"kernel_shape": [7, 6]}, note="whole"),
+    Case("AveragePool", (X,), {"kernel_shape": [1, 1]}, note="of one pixel"),
     Case("MaxPool", (real(2, 3, 9),), {"kernel_shape": [3], "strides": [2]}, note="1-D"),
     Case("MaxPool", (X,), {"kernel_shape": [2, 2], "strides": [2, 2]}, dynamic=True, note="open size"),
     Case("AveragePool", (real(1, 2, 4, 5, 6),), {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2]}, note="3-D"),

@@ -54,6 +54,8 @@ def _average_pool(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None
     x = _x(n)
     kernel = ints_attribute(n, "kernel_shape") or []
     w = windows_of(n, kernel)
+    if {*kernel, *w.strides} == {1} and not any([*w.pads_begin, *w.pads_end]):
+        return [dy]  # what is left of an adaptive pool to the size there is (VGG, AlexNet)
     if w.size == kernel and not any([*w.pads_begin, *w.pads_end]):
         return [expand_like(op, op.Mul(dy, 1.0 / float(np.prod(kernel))), x)]
     return [_spread(op, n, op.Div(dy, _counts(op, n, w)), w)]
