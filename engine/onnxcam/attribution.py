@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcam.contract import ACTIVATION, GRADIENT, HEATMAP, WEIGHTS
+from onnxcam.contract import ACTIVATION, GRADIENT, HEATMAP, WEIGHTS, output_name
 from onnxcam.errors import MethodError, ModelError
 from onnxcam.methods import DEFAULT_METHOD, find_method
 
@@ -43,25 +43,27 @@ def check_method(name: str, emit: str) -> str:
     return name
 
 
-def attribute(outputs: Mapping[str, NDArray[Any]], emit: str, method: str) -> Attribution:
-    """Compute the signed maps of a batch from the `cam_` outputs.
+def attribute(
+    outputs: Mapping[str, NDArray[Any]], emit: str, method: str, layer: int = 0
+) -> Attribution:
+    """Compute the signed maps of a batch from the `cam_` outputs of the layer of that number.
 
     Raises:
         ModelError: the outputs' shapes do not fit together.
     """
     if emit == "heatmap":
-        heatmap = _float32(outputs[HEATMAP])
+        heatmap = _float32(outputs[output_name(HEATMAP, layer)])
         if heatmap.ndim < 2:
             raise ModelError(f"{HEATMAP}: expected [N, h, w], got {list(heatmap.shape)}")
         return Attribution(heatmap, None)
-    activation = _float32(outputs[ACTIVATION])
+    activation = _float32(outputs[output_name(ACTIVATION, layer)])
     if activation.ndim < 3:
         raise ModelError(
             f"{ACTIVATION}: expected [N, C, spatial axes], got {list(activation.shape)}"
         )
     if emit == "weights":
-        return _weighted(activation, _float32(outputs[WEIGHTS]))
-    return _from_gradient(activation, _float32(outputs[GRADIENT]), method)
+        return _weighted(activation, _float32(outputs[output_name(WEIGHTS, layer)]))
+    return _from_gradient(activation, _float32(outputs[output_name(GRADIENT, layer)]), method)
 
 
 def _from_gradient(activation: Map, gradient: Map, method: str) -> Attribution:

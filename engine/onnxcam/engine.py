@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxcam.attribution import Attribution, attribute, check_method, normalise
-from onnxcam.contract import HIGHEST_SCORE, OUTPUTS_OF_EMIT, TARGET, Contract, Preprocessing
+from onnxcam.contract import (
+    HIGHEST_SCORE,
+    OUTPUTS_OF_EMIT,
+    SCORE,
+    TARGET,
+    Contract,
+    Preprocessing,
+    output_name,
+)
 from onnxcam.diagnosis import diagnose
 from onnxcam.errors import (
     ContractError,
     InputError,
+    LayerError,
     MethodError,
     ModelError,
     PreprocessError,
@@ -88,7 +97,21 @@ class Engine:
         picture: PictureLike,
         target: int | str | None = None,
         method: str | None = None,
+        *,
+        layer: int | str | None = None,
+        inputs: Mapping[str, NDArray[Any]] | None = None,
     ) -> Result: ...
+
+    @overload
+    def explain(
+        self,
+        picture: PictureLike,
+        target: Sequence[int | str | None],
+        method: str | None = None,
+        *,
+        layer: int | str | None = None,
+        inputs: Mapping[str, NDArray[Any]] | None = None,
+    ) -> list[Result]: ...
 
     @overload
     def explain(
@@ -96,9 +119,20 @@ class Engine:
         picture: Sequence[PictureLike],
         target: int | str | Sequence[int | str | None] | None = None,
         method: str | None = None,
+        *,
+        layer: int | str | None = None,
+        inputs: Mapping[str, NDArray[Any]] | None = None,
     ) -> list[Result]: ...
 
-    def explain(self, picture: Any, target: Any = None, method: str | None = None) -> Any:
+    def explain(
+        self,
+        picture: Any,
+        target: Any = None,
+        method: str | None = None,
+        *,
+        layer: int | str | None = None,
+        inputs: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Any:
         """Predict and explain pictures.
 
         Args:
@@ -106,16 +140,22 @@ class Engine:
                 uint8 array [N, H, W, C]. Where the model's batch size is open they run as one
                 batch, so a long list wants as much memory.
             target: None or -1 for the class with the highest score, an index, or a class name;
-                for several pictures also a list, one target each.
+                for several pictures also a list, one target each; for one picture also a list
+                of at most K targets, where the file takes K of them (`--targets K`).
             method: a key of :data:`onnxcam.methods.METHODS`; None for the engine's.
+            layer: which of the file's layers, by number or name; the first by default.
+            inputs: the model's further inputs by name. An array as long as there are pictures
+                is shared out among them, one item each.
 
         Returns:
-            A Result, or a list of them for several pictures.
+            A Result, or a list of them for several pictures, or for several targets of one.
 
         Raises:
             PreprocessError: neither the file nor the engine says how to make a tensor of a picture.
             PictureError: a picture can't be read.
             TargetError: an unknown class, or another number of targets than pictures.
+            LayerError: the file has no such layer.
+            InputError: a further input is missing, unknown, or of another shape or dtype.
             MethodError: an unknown method.
             ModelError: the run fails.
         """
@@ -128,12 +168,19 @@ class Engine:
         name = check_method(self.method if method is None else method, self.contract.emit)
         several = is_batch(picture)
         sources = list(picture) if several else [picture]
-        targets = self._targets_of_pictures(target, len(sources), several)
-        results: list[Result] = []
+        targets, is_list = self._targets_of_pictures(target, len(sources), several)
+        index = self.find_layer(layer)
+        further = self._named_inputs(inputs)
+        results: list[list[Result]] = []
         for part in self._batches(len(sources)):
             pictures = [open_picture(source) for source in sources[part]]
-            results += self._explain_batch(pictures, targets[part], name, self.preprocess)
-        return results if several else results[0]
+            feeds = {k: _share(value, part, len(sources)) for k, value in further.items()}
+            results += self._explain_batch(
+                pictures, targets[part], name, index, feeds, self.preprocess
+            )
+        if several:
+            return [each[0] for each in results]
+        return results[0] if is_list else results[0][0]
 
     def maps(
         self,
@@ -142,6 +189,9 @@ class Engine:
         method: str | None = None,
         signed: bool = False,
         out: NDArray[np.float32] | None = None,
+        *,
+        layer: int | str | None = None,
+        inputs: Mapping[str, NDArray[Any]] | None = None,
     ) -> NDArray[np.float32]:
         """The maps of a finished input tensor.
 
@@ -152,13 +202,17 @@ class Engine:
             method: a key of :data:`onnxcam.methods.METHODS`; None for the engine's.
             signed: give the raw maps, before ReLU and scaling (NaN where the model gives NaN).
             out: float32, contiguous, of the result's shape, to write into.
+            layer: which of the file's layers, by number or name; the first by default.
+            inputs: the model's further inputs, by name.
 
         Returns:
             Float32 [N, h, w] in [0, 1] ([N, K, h, w] for K targets): ReLU, divided by its
             maximum, zero where that says nothing. [N, l] or [N, d, h, w] for 1-D and 3-D models.
 
         Raises:
-            InputError: tensor or `out` of another shape or dtype, or non-finite values.
+            InputError: tensor, `out` or a further input of another shape or dtype, non-finite
+                values, or a further input missing.
+            LayerError: the file has no such layer.
             TargetError: targets of another shape, or out of range.
             MethodError: an unknown method, or `signed` of a file that emits the finished map.
             ModelError: the run fails.
@@ -170,11 +224,13 @@ class Engine:
                 "signed: the file emits the finished map; export with emit='gradient'"
             )
         self._picture_input.check(tensor)
-        feeds = {self.contract.picture.name: np.ascontiguousarray(tensor)}
+        index = self.find_layer(layer)
+        feeds = self._checked_inputs(self._named_inputs(inputs))
+        feeds[self.contract.picture.name] = np.ascontiguousarray(tensor)
         per_image = self._targets_per_image
         wanted = check_targets(targets, len(tensor), per_image, self._classes)
-        outputs = self._run(feeds, wanted, OUTPUTS_OF_EMIT[emit])
-        raw = self._attribute(outputs, name).raw
+        outputs = self._run(feeds, wanted, self._cam_outputs(index))
+        raw = self._attribute(outputs, name, index).raw
         if per_image is None:
             raw = raw[:, 0]
         if out is None:
@@ -185,8 +241,8 @@ class Engine:
             out[...] = raw if signed else np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)
             return out
         axes = 1 if per_image is None else 2
-        for index in np.ndindex(raw.shape[:axes]):
-            normalise(raw[index], out[index])
+        for place in np.ndindex(raw.shape[:axes]):
+            normalise(raw[place], out[place])
         return out
 
     @property
@@ -214,21 +270,62 @@ class Engine:
         contract, session = self.contract, self._session
         if contract.picture.name not in session.inputs:
             raise ContractError(_absent("input", contract.picture.name, session.inputs))
-        for name in (contract.output.name, *OUTPUTS_OF_EMIT[contract.emit]):
+        explaining = [n for i in range(len(contract.layers)) for n in self._cam_outputs(i)]
+        for name in (contract.output.name, *explaining):
             if name not in session.outputs:
                 raise ContractError(_absent("output", name, session.outputs))
-        others = [name for name in session.inputs if name not in (contract.picture.name, TARGET)]
-        if others:
-            raise ModelError(
-                f"{session.title} has further inputs ({', '.join(others)}); "
-                "models with one input can be explained so far"
-            )
         info = self._picture_input
         if info.dtype is None or info.dtype.name != contract.picture.dtype:
             raise ContractError(
                 f"contract: input '{info.name}' is {contract.picture.dtype}, the graph says "
                 f"{info.dtype}"
             )
+
+    def _cam_outputs(self, layer: int) -> list[str]:
+        return [output_name(base, layer) for base in OUTPUTS_OF_EMIT[self.contract.emit]]
+
+    def find_layer(self, layer: int | str | None) -> int:
+        """The number of one of the file's layers, given by number, name, or None for the first.
+
+        A name that is a number is taken for one where no layer is called so.
+
+        Raises:
+            LayerError: the file has no such layer.
+        """
+        layers = self.contract.layers
+        if layer is None:
+            return 0
+        if isinstance(layer, str):
+            for index, each in enumerate(layers):
+                if layer in (each.name, each.tensor):
+                    return index
+            if layer.isascii() and layer.isdigit() and int(layer) < len(layers):
+                return int(layer)
+        elif isinstance(layer, int) and not isinstance(layer, bool) and 0 <= layer < len(layers):
+            return layer
+        known = ", ".join(f"{i} '{each.title}'" for i, each in enumerate(layers))
+        raise LayerError(f"layer {layer!r}: {self._session.title} explains {known}")
+
+    def _named_inputs(self, inputs: Mapping[str, NDArray[Any]] | None) -> dict[str, NDArray[Any]]:
+        """The model's inputs beside picture and target, all there and none more."""
+        given = {name: np.asarray(value) for name, value in (inputs or {}).items()}
+        own = (self.contract.picture.name, TARGET)
+        needed = [name for name in self._session.inputs if name not in own]
+        missing = [name for name in needed if name not in given]
+        if missing:
+            raise InputError(
+                f"{self._session.title} takes further inputs: give {', '.join(missing)} in inputs="
+            )
+        unknown = [name for name in given if name not in needed]
+        if unknown:
+            known = ", ".join(needed) or "none"
+            raise InputError(f"inputs: no further input '{unknown[0]}'; the model's are {known}")
+        return given
+
+    def _checked_inputs(self, further: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        for name, value in further.items():
+            self._session.inputs[name].check(value)
+        return further
 
     def _find_preprocess(self, given: Any) -> Preprocessing | None:
         info, layout = self._picture_input, self.contract.picture.layout
@@ -262,14 +359,31 @@ class Engine:
             _check_label_count(labels, self._classes)
         return labels
 
-    def _targets_of_pictures(self, target: Any, count: int, several: bool) -> list[int]:
+    def _targets_of_pictures(
+        self, target: Any, count: int, several: bool
+    ) -> tuple[list[list[int]], bool]:
+        """The targets of each picture, and whether a list was given."""
         is_list = isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) > 0
-        if is_list and not several:
-            raise TargetError("target: a list of targets needs a list of pictures, one each")
         targets = list(target) if is_list else [target] * count
+        found = [resolve_target(each, self.labels, self._classes) for each in targets]
+        if is_list and not several:
+            self._check_target_count(len(found))
+            return [found], True
         if len(targets) != count:
             raise TargetError(f"target: {len(targets)} targets for {count} pictures")
-        return [resolve_target(each, self.labels, self._classes) for each in targets]
+        return [[each] for each in found], is_list
+
+    def _check_target_count(self, count: int) -> None:
+        per_image = self._targets_per_image
+        if per_image is None:
+            raise TargetError(
+                "target: a list of targets needs a list of pictures, one each, or a file that "
+                "takes several targets an image (export it with --targets K)"
+            )
+        if count < 1 or (per_image and count > per_image):
+            raise TargetError(
+                f"target: expected 1 to {per_image or 'K'} targets of a picture, got {count}"
+            )
 
     def _batches(self, count: int) -> Iterator[slice]:
         size = self._picture_input.shape[0] or max(count, 1)
@@ -277,8 +391,15 @@ class Engine:
             yield slice(start, start + size)
 
     def _explain_batch(
-        self, pictures: list[Pixels], targets: list[int], method: str, preprocess: Preprocessing
-    ) -> list[Result]:
+        self,
+        pictures: list[Pixels],
+        targets: list[list[int]],
+        method: str,
+        layer: int,
+        further: dict[str, NDArray[Any]],
+        preprocess: Preprocessing,
+    ) -> list[list[Result]]:
+        """Results by picture and target."""
         fitted = [fit(picture, preprocess) for picture in pictures]
         # A fixed batch size is filled up with copies of the last picture.
         missing = (self._picture_input.shape[0] or len(pictures)) - len(pictures)
@@ -286,34 +407,54 @@ class Engine:
         wanted = np.array(targets + targets[-1:] * missing, np.int64)
         info = self.contract.picture
         tensor = to_tensor(pixels, preprocess, info.layout, info.dtype)
-        outputs, chosen = self._run_for_classes({info.name: tensor}, wanted)
-        attribution = self._attribute(outputs, method)
+        if missing:
+            further = {
+                k: np.concatenate([v, np.repeat(v[-1:], missing, axis=0)])
+                if v.ndim and len(v) == len(pictures)
+                else v
+                for k, v in further.items()
+            }
+        feeds = {**self._checked_inputs(further), info.name: tensor}
+        outputs, chosen = self._run_for_classes(feeds, wanted, layer)
+        attribution = self._attribute(outputs, method, layer)
         return [
-            self._result(i, picture, seen, int(chosen[i]), outputs, attribution, method)
+            [
+                self._result(i, k, picture, seen, int(target), outputs, attribution, method, layer)
+                for k, target in enumerate(chosen[i])
+            ]
             for i, (picture, (_, seen)) in enumerate(zip(pictures, fitted, strict=True))
         ]
 
     def _run_for_classes(
-        self, feeds: dict[str, NDArray[Any]], targets: NDArray[np.int64]
+        self, feeds: dict[str, NDArray[Any]], targets: NDArray[np.int64], layer: int
     ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
-        """Run, and say which class every map is for."""
-        names = list(self._session.outputs)
+        """Run for targets [N, k], and say which class every map is for, [N, k]."""
+        names = [*self._own_outputs(), self.contract.output.name, *self._cam_outputs(layer)]
+        names = list(dict.fromkeys(names))
         outputs = self._run(feeds, self._as_input(targets), names)
         scores = as_rows(outputs[self.contract.output.name], self.contract.output)
-        best = scores.argmax(axis=1)
+        best = scores.argmax(axis=1)[:, None]
         chosen = np.where(targets == HIGHEST_SCORE, best, targets)
         # Where several classes share the highest output (probabilities saturated to 1), the
         # graph may have decided between their logits otherwise: ask for the class by index.
-        ties = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1
+        ties = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True) > 1
         if TARGET in self._session.inputs and (ties & (targets == HIGHEST_SCORE)).any():
             outputs = self._run(feeds, self._as_input(chosen), names)
         return outputs, chosen
 
+    def _own_outputs(self) -> list[str]:
+        """What the plain model puts out."""
+        layers = range(len(self.contract.layers))
+        added = {name for index in layers for name in self._cam_outputs(index)} | {SCORE}
+        return [name for name in self._session.outputs if name not in added]
+
     def _as_input(self, targets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Targets [N, k] as the model takes them: [N], or [N, K], the last one repeated."""
         per_image = self._targets_per_image
         if per_image is None:
-            return targets
-        return np.repeat(targets[:, None], per_image or 1, axis=1)
+            return np.ascontiguousarray(targets[:, 0])
+        missing = (per_image or targets.shape[1]) - targets.shape[1]
+        return np.concatenate([targets, np.repeat(targets[:, -1:], missing, axis=1)], axis=1)
 
     def _run(
         self, feeds: dict[str, NDArray[Any]], targets: NDArray[np.int64], names: Sequence[str]
@@ -341,8 +482,8 @@ class Engine:
         scores = as_rows(found[output.name], output)
         check_range(int(targets.max()), scores.shape[1])
 
-    def _attribute(self, outputs: dict[str, NDArray[Any]], method: str) -> Attribution:
-        found = attribute(outputs, self.contract.emit, method)
+    def _attribute(self, outputs: dict[str, NDArray[Any]], method: str, layer: int) -> Attribution:
+        found = attribute(outputs, self.contract.emit, method, layer)
         if self.contract.emit == "heatmap" and self._targets_per_image is None:
             return Attribution(found.raw[:, None], None)
         return found
@@ -350,15 +491,18 @@ class Engine:
     def _result(
         self,
         i: int,
+        k: int,
         picture: Pixels,
         seen: Rectangle,
         target: int,
         outputs: dict[str, NDArray[Any]],
         attribution: Attribution,
         method: str,
+        layer: int,
     ) -> Result:
+        """The result of picture i for its target k."""
         contract = self.contract
-        raw = attribution.raw[i, 0]
+        raw = attribution.raw[i, k]
         if raw.ndim != 2:
             raise InputError(
                 f"the layer has {raw.ndim} spatial axes, a picture's map needs 2; use maps()"
@@ -370,7 +514,7 @@ class Engine:
         differentiated = contract.score == "probability" and chances is not None
         diagnosis = diagnose(
             raw,
-            None if attribution.slopes is None else attribution.slopes[i, 0],
+            None if attribution.slopes is None else attribution.slopes[i, k],
             float(chances[target]) if differentiated and chances is not None else None,
         )
         finished = np.zeros_like(raw)
@@ -380,11 +524,7 @@ class Engine:
             else:
                 normalise(raw, finished)
         batch = len(outputs[contract.output.name])
-        own = {
-            name: _of_one(value, i, batch)
-            for name, value in outputs.items()
-            if name not in OUTPUTS_OF_EMIT[contract.emit]
-        }
+        own = {name: _of_one(outputs[name], i, batch) for name in self._own_outputs()}
         return Result(
             picture=picture,
             map=finished,
@@ -397,12 +537,17 @@ class Engine:
             diagnosis=diagnosis,
             labels=self.labels,
             method=None if contract.emit == "heatmap" else method,
-            layer=contract.layer.title,
+            layer=contract.layers[layer].title,
         )
 
 
 def _channels_first(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
     return shape[2], shape[0], shape[1]
+
+
+def _share(value: NDArray[Any], part: slice, count: int) -> NDArray[Any]:
+    """The part of an input that goes with some of the pictures; all of it where it is for all."""
+    return value[part] if value.ndim and len(value) == count else value
 
 
 def _of_one(value: Any, i: int, batch: int) -> Any:

@@ -21,9 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="onnx|torch|keras", required=True)
     plain = kinds.add_parser("onnx", help="from an ONNX file")
     plain.add_argument("model", metavar="FILE.onnx")
-    plain.add_argument(
-        "--output-name", metavar="NAME", help="the output to score; default the first"
-    )
     torch = kinds.add_parser("torch", help="from a PyTorch module made by a function")
     torch.add_argument(
         "model", metavar="MODULE:FACTORY", help="such as torchvision.models:resnet18"
@@ -42,8 +39,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--layer", metavar="NAME",
-        help="tensor, node or framework's name; 'last_conv'; default the last spatial activation",
+        "--layer", metavar="NAME", action="append",
+        help="tensor, node or framework's name; 'last_conv'; default the last spatial activation; "
+        "repeated for several layers in one file",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output-name", metavar="NAME", help="the output to score; default the first"
+    )
+    parser.add_argument(
+        "--input-name", metavar="NAME", help="the input that takes the picture, of several"
+    )
+    parser.add_argument(
+        "--targets", metavar="K", type=int, help="maps of K classes of each image in one run"
+    )
+    parser.add_argument(
+        "--emit", choices=("gradient", "weights"), default="gradient",
+        help="weights: only the mean of the gradient over space, which Grad-CAM needs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--score-of", choices=("class", "element", "region", "dot", "cosine"), default="class",
+        help="what of the output is scored: a class; one element of any output; a channel's mean "
+        "over a region (input cam_mask); likeness to a vector (input cam_vector)",
     )  # fmt: skip
     parser.add_argument("--score", choices=("logit", "probability"), default="logit")
     parser.add_argument(
@@ -81,7 +97,11 @@ def run(args: argparse.Namespace) -> int:
         layer=args.layer,
         score=args.score,
         activation=args.activation,
-        output_name=getattr(args, "output_name", None),
+        output_name=args.output_name,
+        input_name=args.input_name,
+        targets=args.targets,
+        emit=args.emit,
+        score_of=args.score_of,
         preprocess=args.preprocess,
         labels=_labels(args.labels),
         size=_size(args.input_size)[1:] if args.input_size else None,
@@ -104,6 +124,7 @@ def _capture_onnx(args: argparse.Namespace) -> Source:
 
 
 def _capture_torch(args: argparse.Namespace) -> Source:
+    from onnxcam_export.assemble import first_layer
     from onnxcam_export.sources import factory, pytorch
     from onnxcam_export.sources._torch_export import import_torch
 
@@ -111,18 +132,19 @@ def _capture_torch(args: argparse.Namespace) -> Source:
         raise ExportError("--input-size is needed: the shape of one picture, such as 3x224x224")
     module = factory.load_factory(args.model, _kwargs(args.kwargs), args.weights)
     example = import_torch().zeros(1, *_size(args.input_size))
-    return pytorch.capture(module, example, args.layer)
+    return pytorch.capture(module, example, first_layer(args.layer))
 
 
 def _capture_keras(args: argparse.Namespace) -> Source:
+    from onnxcam_export.assemble import first_layer
     from onnxcam_export.sources import factory, keras_model
 
     keras_model.choose_backend()
     size = _size(args.input_size)[1:] if args.input_size else None
     if os.path.exists(args.model) or args.model.endswith((".keras", ".h5")):
-        return keras_model.capture(args.model, args.layer, input_size=size)
+        return keras_model.capture(args.model, first_layer(args.layer), input_size=size)
     model = factory.load_factory(args.model, _kwargs(args.kwargs), None)
-    return keras_model.capture(model, args.layer, input_size=size)
+    return keras_model.capture(model, first_layer(args.layer), input_size=size)
 
 
 def _fill_from_zoo(args: argparse.Namespace) -> None:
@@ -193,11 +215,12 @@ def _same_file(output: Path, model: str) -> bool:
 
 def _report(built: Built) -> None:
     """The choices, the guessed ones marked: never silent."""
-    layer, output = built.layer, built.contract.output
-    sizes = ", ".join(str(size) for size in layer.shape)
-    name = f" ({layer.name})" if layer.name and layer.name != layer.value.name else ""
-    note = f"; {layer.note}" if layer.note else ""
-    print(f"layer: {layer.value.name}{name} [{sizes}]{note}")
+    output = built.contract.output
+    for layer in built.layers:
+        sizes = ", ".join(str(size) for size in layer.shape)
+        name = f" ({layer.name})" if layer.name and layer.name != layer.value.name else ""
+        note = f"; {layer.note}" if layer.note else ""
+        print(f"layer: {layer.value.name}{name} [{sizes}]{note}")
     kind = _output_text(built)
     print(
         f"score: {built.contract.score} of '{output.name}', {built.score.classes} classes, {kind}"

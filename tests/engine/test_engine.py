@@ -263,13 +263,20 @@ def test_outputs_without_a_batch_axis_are_kept_whole():
     np.testing.assert_array_equal(b.outputs["scores"], b.scores)
 
 
-def test_a_second_input_is_refused():
+def test_a_second_input_is_asked_for():
     from onnx import TensorProto, helper
 
     model = MADE.model()
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
-    with pytest.raises(ModelError, match=r"further inputs \(mask\)"):
-        Engine(model.SerializeToString())
+    engine = Engine(model.SerializeToString())
+    with pytest.raises(InputError, match="further inputs: give mask in inputs="):
+        engine.explain(PHOTOS[0])
+    with pytest.raises(InputError, match="no further input 'other'; the model's are mask"):
+        engine.explain(PHOTOS[0], inputs={"mask": np.zeros(1, np.float32), "other": 1})
+    with pytest.raises(InputError, match=r"'mask': expected float32 \[1\], got float64"):
+        engine.explain(PHOTOS[0], inputs={"mask": np.zeros(1)})
+    result = engine.explain(PHOTOS[0], inputs={"mask": np.zeros(1, np.float32)})
+    assert result.map.any()
 
 
 def test_an_output_with_spatial_axes_is_refused():

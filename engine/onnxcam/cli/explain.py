@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from onnxcam.cli.predictions import as_document, as_table
 from onnxcam.colormaps import COLORMAPS
 from onnxcam.engine import Engine
@@ -34,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: NAME.cam.png in the current folder)",
     )
     add("--target", metavar="INDEX|NAME", help="class to explain (default: the highest score)")
+    add("--layer", metavar="NAME", help="which of the file's layers (default: the first)")
+    add(
+        "--input",
+        metavar="NAME=FILE.npy",
+        action="append",
+        default=[],
+        help="a further input of the model; may be repeated",
+    )
     add("--method", default=DEFAULT_METHOD, metavar="M", help=f"one of {', '.join(METHODS)}")
     add("--alpha", type=float, metavar="A", help="weight of the colours, 0 to 1 (default: 0.4)")
     add("--colormap", metavar="C", help=f"one of {', '.join(COLORMAPS)} (default: jet)")
@@ -58,11 +69,13 @@ def run(args: argparse.Namespace) -> int:
         preprocess=args.preprocess,
         labels=args.labels,
     )
+    inputs = read_inputs(args.input)
+    layer = engine.find_layer(args.layer)
     documents: list[dict[str, Any]] = []
     failures = 0
     for picture, output in zip(args.pictures, outputs, strict=True):
         try:
-            result = engine.explain(Path(picture), args.target)
+            result = engine.explain(Path(picture), args.target, layer=layer, inputs=inputs)
             _write(result, output, args)
         except (PictureError, OSError) as error:  # OSError: the disk is full, a folder is gone
             if len(args.pictures) == 1:
@@ -81,10 +94,30 @@ def run(args: argparse.Namespace) -> int:
                 print(f"  no map ({result.diagnosis.reason}): {result.diagnosis.sentence}")
             print(f"  -> {output}")
     if args.json:
-        contract = engine.contract
-        document = {"model": args.model, "layer": contract.layer.title, "pictures": documents}
+        title = engine.contract.layers[layer].title
+        document = {"model": args.model, "layer": title, "pictures": documents}
         print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
     return 2 if failures else 0
+
+
+def read_inputs(arguments: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Arrays by name, of arguments like NAME=FILE.npy.
+
+    Raises:
+        InputError: another form, or a file that can't be read.
+    """
+    inputs = {}
+    for argument in arguments:
+        name, _, path = argument.partition("=")
+        if not name or not path:
+            raise InputError(f"--input: expected NAME=FILE.npy, got {argument!r}")
+        try:
+            inputs[name] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"--input {name}: cannot read '{path}': {error}") from error
+        if not isinstance(inputs[name], np.ndarray):
+            raise InputError(f"--input {name}: '{path}' holds several arrays; expected a .npy file")
+    return inputs
 
 
 def plan_outputs(
