@@ -108,9 +108,10 @@ def run(args: argparse.Namespace) -> int:
     )
     _report(built)
     if args.verify:
-        from onnxcam_export.verify import verify
+        from onnxcam_export.verify import verify_each
 
-        print("\n".join(verify(built, source).lines()))
+        for found in verify_each(built, source):
+            print("\n".join(found.lines()))
     path = write(built.model, output)
     megabytes = path.stat().st_size / 1e6
     print(f"wrote {path} ({megabytes:.1f} MB, {time.perf_counter() - started:.1f} s)")

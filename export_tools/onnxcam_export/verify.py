@@ -12,10 +12,19 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 
-from onnxcam.contract import GRADIENT, TARGET
+from onnxcam.contract import (
+    GRADIENT,
+    HIGHEST_SCORE,
+    MASK,
+    TARGET,
+    VECTOR,
+    WEIGHTS,
+    output_name,
+)
 from onnxcam.errors import ExportError
 from onnxcam_export.assemble import Built
 from onnxcam_export.gradient.walk import path_between
+from onnxcam_export.layers import Candidate
 from onnxcam_export.loading import prepare
 from onnxcam_export.relaxed_quantization import RELAXED
 from onnxcam_export.sources import Source
@@ -36,7 +45,7 @@ class Verification:
     """What was compared.
 
     Attributes:
-        oracle: what the graph's gradient was compared with.
+        oracle: what was compared with what.
         graph: the graph's numbers (largest gradient, or one directional derivative a direction).
         independent: the oracle's.
         error: the largest difference, relative to the largest gradient (framework), or to the
@@ -55,7 +64,7 @@ class Verification:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        rows = [f"verify: against {self.oracle}"]
+        rows = [f"verify: {self.oracle}"]
         rows += [
             f"  graph {a: .6e}   independent {b: .6e}"
             for a, b in zip(self.graph, self.independent, strict=True)
@@ -65,11 +74,21 @@ class Verification:
 
 
 def verify(built: Built, source: Source, seed: int = 0) -> Verification:
-    """Run the exported model on random input and compare its gradient.
+    """What :func:`verify_each` found to be furthest off.
 
-    With a framework's own autograd where the source has one, else with central differences in
-    float64 along random directions, computed with onnx's reference evaluator from the
-    activation on.
+    Raises:
+        ExportError: as :func:`verify_each`.
+    """
+    return max(verify_each(built, source, seed), key=lambda found: found.error / found.tolerance)
+
+
+def verify_each(built: Built, source: Source, seed: int = 0) -> list[Verification]:
+    """Run the exported model on random input and compare its gradients, layer by layer.
+
+    With a framework's own autograd where the source has one for the layer, else with central
+    differences in float64 along random directions, computed with onnx's reference evaluator
+    from the activation on. Of several targets an image the first two and the last are compared;
+    pooled weights with the pooled gradient, or along directions that are constant over space.
 
     Raises:
         ExportError: the gradients differ, or the model cannot be run on random input.
@@ -78,28 +97,81 @@ def verify(built: Built, source: Source, seed: int = 0) -> Verification:
     session = ort.InferenceSession(
         built.model.SerializeToString(), _quiet(), ["CPUExecutionProvider"]
     )
-    outputs = dict(
-        zip([o.name for o in session.get_outputs()], session.run(None, feed), strict=True)
+    try:
+        values = session.run(None, feed)
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise ExportError(f"verify: the model does not run on random input: {error}") from error
+    outputs = dict(zip([o.name for o in session.get_outputs()], values, strict=True))
+    found = []
+    for index, layer in enumerate(built.layers):
+        head: _Head | None = None
+        for case in _cases(built, index, layer, feed, outputs):
+            if index == 0 and _has_oracle(built, source):
+                found.append(_against_framework(built, source, case, feed))
+            else:
+                head = head or _Head(built, source, layer, feed)
+                found.append(_against_differences(head, case, seed))
+    wrong = [each for each in found if not each.agrees]
+    if wrong:
+        raise ExportError("the gradient is wrong. " + "; ".join(wrong[0].lines()))
+    return found
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One layer's gradient [N, C, *spatial], or its weights [N, C], for one class an image."""
+
+    layer: Candidate
+    title: str
+    classes: npt.NDArray[np.int64]
+    values: Array
+    pooled: bool
+
+
+def _cases(
+    built: Built, index: int, layer: Candidate, feed: dict[str, Array], outputs: dict[str, Array]
+) -> list[_Case]:
+    pooled = built.contract.emit == "weights"
+    values = outputs[output_name(WEIGHTS if pooled else GRADIENT, index)]
+    scores = outputs[built.contract.output.name]
+    best = scores.reshape(len(scores), -1).argmax(axis=1)
+    targets = feed.get(TARGET, np.full(len(scores), HIGHEST_SCORE))
+    several = targets.ndim == 2
+    columns = targets if several else targets[:, None]
+    count = columns.shape[1]
+    title = f"layer '{layer.layer.title}', " if len(built.layers) > 1 else ""
+    cases = []
+    for k in sorted({0, min(1, count - 1), count - 1}):
+        classes = np.where(columns[:, k] == HIGHEST_SCORE, best, columns[:, k])
+        name = f"{title}class {classes[0]}, " if several else title
+        one = values[:, k] if several else values
+        cases.append(_Case(layer, name, classes.astype(np.int64), one, pooled))
+    return cases
+
+
+def _has_oracle(built: Built, source: Source) -> bool:
+    """A framework differentiates its first output, and knows no function but softmax to append."""
+    first = built.model.graph.output[0].name
+    return (
+        source.oracle is not None
+        and built.contract.output.name == first
+        and built.score.append != "sigmoid"
     )
-    if source.oracle is not None:
-        result = _against_framework(built, source, feed, outputs)
-    else:
-        result = _against_differences(built, source, feed, outputs, seed)
-    if not result.agrees:
-        raise ExportError("the gradient is wrong. " + "; ".join(result.lines()))
-    return result
 
 
 def _against_framework(
-    built: Built, source: Source, feed: dict[str, Array], outputs: dict[str, Array]
+    built: Built, source: Source, case: _Case, feed: dict[str, Array]
 ) -> Verification:
     assert source.oracle is not None
     picture = feed[built.contract.picture.name].astype(np.float32)
-    classes = _classes(built, outputs)
-    _, expected = source.oracle(picture, classes, built.contract.score)
-    actual = outputs[GRADIENT]
-    if expected.shape != actual.shape:  # tokens, or channels last inside a torch module
-        expected = np.asarray(built.layer.exposed(expected), np.float32)
+    _, expected = source.oracle(picture, case.classes, built.contract.score)
+    actual = case.values
+    rank = len(case.layer.shape)
+    if expected.ndim != rank or (not case.pooled and expected.shape != actual.shape):
+        # tokens, or channels last inside a torch module
+        expected = np.asarray(case.layer.exposed(expected), np.float32)
+    if case.pooled:
+        expected = expected.mean(axis=tuple(range(2, rank)))
     if expected.shape != actual.shape:
         raise ExportError(
             f"verify: the graph's gradient has shape {actual.shape}, autograd's {expected.shape}"
@@ -109,20 +181,27 @@ def _against_framework(
         float(np.abs(actual - expected).max() / largest) if largest else float(np.abs(actual).max())
     )
     name = next(iter(k for k in source.producer), "the framework")
+    what = "weight" if case.pooled else "gradient"
     return Verification(
-        f"{name}'s autograd (largest gradient)", [float(np.abs(actual).max())], [largest], error
+        f"{case.title}against {name}'s autograd (largest {what})",
+        [float(np.abs(actual).max())],
+        [largest],
+        error,
     )
 
 
-def _against_differences(
-    built: Built, source: Source, feed: dict[str, Array], outputs: dict[str, Array], seed: int
-) -> Verification:
-    head = _Head(built, source, feed)
-    activation, gradient = head.activation, outputs[GRADIENT].astype(np.float64)
-    gradient = np.asarray(built.layer.embedded(gradient), np.float64)
-    on_grid = built.layer.embedded(np.ones_like(outputs[GRADIENT])) != 0
-    classes = _classes(built, outputs)
+def _against_differences(head: _Head, case: _Case, seed: int) -> Verification:
+    activation, layer = head.activation, case.layer
     rng = np.random.default_rng(seed)
+    exposed = np.shape(layer.exposed(activation))
+    if case.pooled:
+        # The same step for a whole channel: ties in a pool stay ties.
+        weights = case.values.astype(np.float64).reshape(*exposed[:2], *[1] * (len(exposed) - 2))
+        values = np.broadcast_to(weights, exposed)
+    else:
+        values = case.values.astype(np.float64)
+    gradient = np.asarray(layer.embedded(values), np.float64)
+    on_grid = layer.embedded(np.ones(exposed)) != 0
     # Equal values (zeros behind a ReLU) tie in a max: there the derivative along a random
     # direction is not that of the first one, which autograd and we take. They stay put.
     _, inverse, counts = np.unique(activation, return_inverse=True, return_counts=True)
@@ -130,33 +209,35 @@ def _against_differences(
     in_graph, numerical, error = [], [], 0.0
     step = 1e-8 * max(float(np.abs(activation).max()), 1e-12)
     for _ in range(DIRECTIONS):
-        direction = rng.standard_normal(activation.shape) * free
+        if case.pooled:
+            by_channel = rng.standard_normal((*exposed[:2], *[1] * (len(exposed) - 2)))
+            direction = np.asarray(layer.embedded(np.broadcast_to(by_channel, exposed)))
+        else:
+            direction = rng.standard_normal(activation.shape) * free
         products = gradient * direction
-        ahead = head.score(activation + step * direction, classes)
-        behind = head.score(activation - step * direction, classes)
+        ahead = head.score(activation + step * direction, case.classes)
+        behind = head.score(activation - step * direction, case.classes)
         numerical.append(float((ahead - behind) / (2 * step)))
         in_graph.append(float(products.sum()))
         scale = float(np.sqrt((products**2).sum())) or abs(numerical[-1]) or 1.0
         error = max(error, abs(in_graph[-1] - numerical[-1]) / scale)
     tolerance = TOLERANCE_QUANTISED if head.quantised else TOLERANCE
-    name = "central differences in float64 (directional derivatives)"
+    name = f"{case.title}against central differences in float64 (directional derivatives)"
     return Verification(name, in_graph, numerical, error, tolerance)
-
-
-def _classes(built: Built, outputs: dict[str, Array]) -> npt.NDArray[np.int64]:
-    output = outputs[built.contract.output.name]
-    return np.asarray(output.reshape(len(output), -1).argmax(axis=1), dtype=np.int64)
 
 
 class _Head:
     """The plain model from the activation to the score, in float64."""
 
-    def __init__(self, built: Built, source: Source, feed: dict[str, Array]) -> None:
+    def __init__(
+        self, built: Built, source: Source, layer: Candidate, feed: dict[str, Array]
+    ) -> None:
         graph = prepare(source.model).graph
         values = {str(v.name): v for node in graph for v in node.outputs}
-        activation = values[str(built.layer.value.name)]
+        activation = values[str(layer.value.name)]
         score = values[str(built.score.value.name)]
-        self._append = built.score.append
+        self._append, self._of = built.score.append, built.score.of
+        self._feed = feed
         path = path_between(list(graph), activation, score)
         self.quantised = any(node.op_type == "QuantizeLinear" for node in path)
         produced = {v for node in path for v in node.outputs} | {activation}
@@ -184,13 +265,29 @@ class _Head:
     def score(self, activation: Array, classes: npt.NDArray[np.int64]) -> float:
         feed = self._constants | {self._name: activation}
         scores: list[Any] = self._evaluator.run(None, feed)  # type: ignore[assignment]
-        value = np.asarray(scores[0]).reshape(len(classes), -1)
+        value = self._rows(np.asarray(scores[0]))
         if self._append == "softmax":
             value = np.exp(value - value.max(axis=1, keepdims=True))
             value = value / value.sum(axis=1, keepdims=True)
         elif self._append == "sigmoid":
             value = 1.0 / (1.0 + np.exp(-value))
         return float(value[np.arange(len(classes)), classes].sum())
+
+    def _rows(self, value: Array) -> Array:
+        """The scores [N, C]; see :mod:`onnxcam_export.score_of`."""
+        if self._of == "region":
+            mask = self._feed[MASK].astype(np.float64)
+            sums = np.einsum("nchw,nhw->nc", value, mask)
+            return np.asarray(sums / mask.sum(axis=(1, 2))[:, None])
+        rows = value.reshape(len(value), -1)
+        if self._of in ("dot", "cosine"):
+            vector = self._feed[VECTOR].astype(np.float64)
+            product = (rows * vector).sum(axis=1, keepdims=True)
+            if self._of == "dot":
+                return np.asarray(product)
+            lengths = [np.linalg.norm(v, axis=1, keepdims=True) for v in (rows, vector)]
+            return np.asarray(product / (lengths[0] * lengths[1]))
+        return rows
 
     @staticmethod
     def _fetch(
@@ -205,7 +302,8 @@ class _Head:
         prepared.ir_version = min(prepared.ir_version, 10)
         content = ir.to_proto(prepared).SerializeToString()
         session = ort.InferenceSession(content, _quiet(), ["CPUExecutionProvider"])
-        plain = {k: v for k, v in feed.items() if k != TARGET}
+        own = {str(v.name) for v in prepared.graph.inputs}
+        plain = {k: v for k, v in feed.items() if k in own}
         return dict(zip(names, session.run(names, plain), strict=True)) | plain
 
 
@@ -242,7 +340,10 @@ def _wide_type(value: ir.Value) -> int:
 
 
 def _random_feed(built: Built, seed: int) -> dict[str, Array]:
-    """One picture's worth of noise, in the range that the preprocessing gives."""
+    """One picture's worth of noise, in the range that the preprocessing gives.
+
+    Further inputs: floats between 0.1 and 1, integers 0.
+    """
     rng = np.random.default_rng(seed)
     picture = built.contract.picture
     info = next(i for i in built.model.graph.input if i.name == picture.name)
@@ -261,8 +362,26 @@ def _random_feed(built: Built, seed: int) -> dict[str, Array]:
     elif np.dtype(picture.dtype).kind == "f":
         pixels = rng.standard_normal(sizes)
     feed = {picture.name: pixels.astype(picture.dtype)}
-    if any(i.name == TARGET for i in built.model.graph.input):
-        feed[TARGET] = np.full(sizes[0], -1, np.int64)
+    by_name = {
+        d.dim_param: size
+        for d, size in zip(info.type.tensor_type.shape.dim, sizes, strict=True)
+        if d.dim_param
+    }
+    for other in built.model.graph.input:
+        if other.name == picture.name:
+            continue
+        tensor = other.type.tensor_type
+        shape = [d.dim_value or by_name.get(d.dim_param, 1) for d in tensor.shape.dim]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        if other.name == TARGET:
+            # The highest score, then the classes in their order.
+            columns = np.arange(-1, (shape[1] if len(shape) > 1 else 1) - 1)
+            row = np.where(columns > 0, columns % built.score.classes, columns)
+            feed[TARGET] = np.broadcast_to(row, (shape[0], len(row))).reshape(shape)
+        elif np.dtype(dtype).kind == "f":
+            feed[other.name] = rng.uniform(0.1, 1, shape).astype(dtype)
+        else:
+            feed[other.name] = np.zeros(shape, dtype)
     return feed
 
 

@@ -184,8 +184,8 @@ class TestInputs:
         np.save(tmp_path / "shift.npy", self.SHIFT)
         out = str(tmp_path / "out.onnx")
         command = ["export", "onnx", str(tmp_path / "plain.onnx"), "--preprocess", "unit"]
-        assert main([*command, "-o", out]) == 0
-        capsys.readouterr()
+        assert main([*command, "--verify", "-o", out]) == 0
+        assert "agrees" in capsys.readouterr().out
         explain = ["explain", out, str(tmp_path / "photo.png"), "-o", str(tmp_path / "o.png")]
         given = [f"gain={tmp_path / 'gain.npy'}", f"shift={tmp_path / 'shift.npy'}"]
         assert main([*explain, "--json", "--input", given[0], "--input", given[1]]) == 0
