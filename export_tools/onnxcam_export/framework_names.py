@@ -79,14 +79,22 @@ def _from_weights(nodes: Sequence[ir.Node]) -> Modules:
 
 
 def _from_torch_paths(nodes: Sequence[ir.Node]) -> Modules:
-    """`/layer4/layer4.1/conv2/Conv`: each part continues the one before it, or repeats it."""
+    """`/layer4/layer4.1/conv2/Conv`: a part repeats the one before it and goes on, or adds to it.
+
+    Children of a Sequential bear its name once more, wherever it stands: the second block of
+    `stages.3.blocks` is `/stages/stages.3/blocks/blocks.1`.
+    """
     modules: Modules = {}
     for node in nodes:
         if not node.name or not node.name.startswith("/"):
             continue
-        module = ""
+        module, before = "", ""
         for part in node.name.split("/")[1:-1]:
-            module = part if not module or part.startswith(f"{module}.") else f"{module}.{part}"
+            if before and part.startswith(f"{before}."):
+                module = module.removesuffix(before) + part
+            else:
+                module = f"{module}.{part}" if module else part
+            before = part
             modules[module] = (node.outputs[0], "")
     return modules
 

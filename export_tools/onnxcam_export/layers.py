@@ -290,8 +290,11 @@ class Layers:
         return value
 
     def _behind_pools(self, value: ir.Value) -> ir.Value:
-        while (node := value.producer()) is not None and node.op_type in _SAME_ACTIVATION:
-            before = node.inputs[0]
+        while (node := value.producer()) is not None:
+            before = node.inputs[0] if node.inputs else None
+            drops_class_token = before in self._tokens and node.op_type in ("Slice", "Gather")
+            if node.op_type not in _SAME_ACTIVATION and not drops_class_token:
+                break
             if before is None or not self._is_spatial(before) or before not in self._leads_to_score:
                 break
             value = before

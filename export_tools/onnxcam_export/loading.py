@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from onnxcam.errors import ModelError
+from onnxcam_export.batch_probe import fill_open_shapes
 from onnxcam_export.lowering import lower
 from onnxcam_export.pad_before_pool import name_axes_of_pads_before_pools
 
@@ -71,6 +72,7 @@ def prepare(proto: onnx.ModelProto) -> ir.Model:
     model = ir.from_proto(proto)
     passes.InlinePass()(model)
     passes.RemoveInitializersFromInputsPass()(model)
+    fill_open_shapes(model, proto)
     lower(model)
     name_axes_of_pads_before_pools(model.graph)
     return model
