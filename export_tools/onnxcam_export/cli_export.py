@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxcam.contract import TARGET
 from onnxcam.errors import ExportError
 
 if TYPE_CHECKING:
@@ -222,10 +223,18 @@ def _report(built: Built) -> None:
         name = f" ({layer.name})" if layer.name and layer.name != layer.value.name else ""
         note = f"; {layer.note}" if layer.note else ""
         print(f"layer: {layer.value.name}{name} [{sizes}]{note}")
-    kind = _output_text(built)
-    print(
-        f"score: {built.contract.score} of '{output.name}', {built.score.classes} classes, {kind}"
-    )
+    scored = built.score
+    if scored.of == "class":
+        number = "class" if scored.classes == 1 else "classes"
+        values = f"{scored.classes} {number}, {_output_text(built)}"
+    else:
+        number = "value" if scored.classes == 1 else "values"
+        values = f"{scored.of} of '{scored.made_of}', {scored.classes} {number}"
+    print(f"score: {built.contract.score} of '{output.name}', {values}")
+    own = (built.contract.picture.name, TARGET)
+    further = [value.name for value in built.model.graph.input if value.name not in own]
+    if further:
+        print(f"further inputs: {', '.join(further)}")
     if built.contract.picture.preprocess is None:
         print(
             "preprocess: none in the file; `onnxcam explain` will ask for --preprocess",

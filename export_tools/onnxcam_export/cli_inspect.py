@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from onnxcam.contract import METADATA_KEY, Contract
+from onnxcam.contract import METADATA_KEY, TARGET, Contract
 from onnxcam.errors import MissingExtraError, OnnxcamError
 
 
@@ -13,6 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="FILE.onnx")
     parser.add_argument(
         "--all", action="store_true", help="list every candidate layer, not the last 20"
+    )
+    parser.add_argument("--output-name", metavar="NAME", help="the scored output; the first")
+    parser.add_argument(
+        "--score-of", metavar="WHAT", default="class", help="as for export; default class"
     )
 
 
@@ -39,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {_described(value)}")
     text = next((p.value for p in proto.metadata_props if p.key == METADATA_KEY), None)
     if text is not None:
-        _print_contract(Contract.loads(text))
+        _print_contract(Contract.loads(text), _target_shape(proto))
         return 0
     print("contract: none; `onnxcam export onnx` makes an explaining file of this one")
-    return _print_layers(proto, args.all)
+    return _print_layers(proto, args)
 
 
 def _described(value: Any) -> str:
@@ -54,13 +58,22 @@ def _described(value: Any) -> str:
     return f"{value.name}  {kind} [{sizes}]"
 
 
-def _print_contract(contract: Contract) -> None:
+def _target_shape(proto: Any) -> list[int] | None:
+    for value in proto.graph.input:
+        if value.name == TARGET:
+            return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    return None
+
+
+def _print_contract(contract: Contract, targets: list[int] | None) -> None:
     print("contract")
     print(f"  emits       {contract.emit}")
     for layer in contract.layers:
         name = f" ({layer.name})" if layer.name and layer.name != layer.tensor else ""
         print(f"  layer       {layer.tensor}{name}")
     output, picture = contract.output, contract.picture
+    if targets is not None and len(targets) > 1:
+        print(f"  targets     {targets[1]} an image")
     print(f"  score       {contract.score} of output '{output.name}' ({output.kind})")
     preprocess = picture.preprocess
     described = preprocess.to_json() if preprocess else "none: explain needs --preprocess"
@@ -72,7 +85,7 @@ def _print_contract(contract: Contract) -> None:
     print(f"  made by     {', '.join(f'{k} {v}' for k, v in contract.producer.items())}")
 
 
-def _print_layers(proto: Any, everything: bool) -> int:
+def _print_layers(proto: Any, args: argparse.Namespace) -> int:
     from onnxcam_export.framework_names import short_name
     from onnxcam_export.layers import Layers
     from onnxcam_export.loading import prepare
@@ -80,7 +93,7 @@ def _print_layers(proto: Any, everything: bool) -> int:
 
     try:
         graph = prepare(proto).graph
-        score = find_score(graph, "logit")
+        score = find_score(graph, "logit", None, args.output_name, args.score_of)
         layers = Layers(graph, score.value)
         default = layers.default()
     except OnnxcamError as error:
@@ -90,7 +103,7 @@ def _print_layers(proto: Any, everything: bool) -> int:
         f"score: {score.classes} values at '{score.value.name}' (output holds {score.output.kind})"
     )
     candidates = layers.candidates()
-    shown = candidates if everything else candidates[-20:]
+    shown = candidates if args.all else candidates[-20:]
     print("layers (channels first; * is the default)")
     if len(shown) < len(candidates):
         print(f"  ... {len(candidates) - len(shown)} earlier ones: --all lists them")

@@ -33,6 +33,7 @@ class Score:
         assumed: whether the output's activation was not read off the graph but assumed.
         of: what the score is, a key of :data:`onnxcam_export.score_of.SCORES_OF`. For another
             than `class`, `value` is the tensor that the [N, C] scores are made of.
+        made_of: the model's output that the score is made of, where it is no class.
     """
 
     value: ir.Value
@@ -41,6 +42,7 @@ class Score:
     classes: int
     assumed: bool
     of: str = "class"
+    made_of: str = ""
 
 
 def find_score(
@@ -139,7 +141,7 @@ def _new_score(
                 "use score 'logit'"
             )
         described = Output(SCORE, _FINAL[final])
-        return Score(before, described, None, classes, False, of)
+        return Score(before, described, None, classes, False, of, str(output.name))
     implied = "sigmoid" if final == "Sigmoid" else None
     if activation not in (None, "none", implied if final in _FINAL else "sigmoid"):
         raise ExportError(
@@ -150,7 +152,7 @@ def _new_score(
     if final in ("Softmax", "Sigmoid") and node is not None:
         value = node.inputs[0] or before
     described = Output(SCORE, "raw") if function is None else Output(SCORE, "logits", function)
-    return Score(value, described, None, classes, False, of)
+    return Score(value, described, None, classes, False, of, str(output.name))
 
 
 def class_count(value: ir.Value) -> int:

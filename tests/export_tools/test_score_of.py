@@ -11,6 +11,7 @@ from onnx.numpy_helper import from_array, to_array
 
 from helpers_onnx import small_network
 from onnxcam import Engine
+from onnxcam.cli import main
 from onnxcam.errors import ExportError
 from onnxcam_export import from_onnx
 
@@ -217,3 +218,20 @@ def test_the_engine_lists_the_scores_and_not_the_added_outputs():
     np.testing.assert_allclose(result.scores, expected, atol=1e-5)
     assert result.target == expected.argmax()
     assert list(result.outputs) == ["scores"]
+
+
+def test_command_line(tmp_path, capsys):
+    plain, out = str(tmp_path / "plain.onnx"), str(tmp_path / "out.onnx")
+    onnx.save(per_pixel(), plain)
+    assert main(["inspect", plain]) == 0
+    assert "element, region" in capsys.readouterr().out
+    assert main(["inspect", plain, "--score-of", "region"]) == 0
+    assert "* " in capsys.readouterr().out
+    command = ["export", "onnx", plain, "--layer", "relu1", "--score-of", "region", "--verify"]
+    assert main([*command, "-o", out]) == 0
+    printed = capsys.readouterr().out
+    assert "logit of 'cam_score', region of 'scores', 3 values" in printed
+    assert "further inputs: cam_mask" in printed
+    assert "agrees" in printed
+    assert main(["inspect", out]) == 0
+    assert "of output 'cam_score' (raw)" in capsys.readouterr().out

@@ -114,6 +114,7 @@ class TestLayers:
         assert "relu2" in printed
         assert "pool1" in printed
         assert "cam_weights_1  float [batch, 2, 4]" in printed
+        assert "targets     2 an image" in printed
         saved = str(tmp_path / "o.png")
         for layer, title in (("pool1", "pool1"), ("1", "pool1"), ("relu2", "relu2")):
             assert main(["explain", out, picture, "--layer", layer, "--json", "-o", saved]) == 0
@@ -185,7 +186,9 @@ class TestInputs:
         out = str(tmp_path / "out.onnx")
         command = ["export", "onnx", str(tmp_path / "plain.onnx"), "--preprocess", "unit"]
         assert main([*command, "--verify", "-o", out]) == 0
-        assert "agrees" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "agrees" in printed
+        assert "further inputs: gain, shift" in printed
         explain = ["explain", out, str(tmp_path / "photo.png"), "-o", str(tmp_path / "o.png")]
         given = [f"gain={tmp_path / 'gain.npy'}", f"shift={tmp_path / 'shift.npy'}"]
         assert main([*explain, "--json", "--input", given[0], "--input", given[1]]) == 0
