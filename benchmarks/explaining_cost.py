@@ -22,7 +22,18 @@ from onnxcam_export import from_onnx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121")
+NETWORKS = (
+    "resnet18",
+    "resnet50",
+    "densenet121",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "swin_t",
+    "vit_b_16",
+    "vgg16",
+)
 
 
 def session(model: onnx.ModelProto, threads: int) -> ort.InferenceSession:
@@ -33,17 +44,19 @@ def session(model: onnx.ModelProto, threads: int) -> ort.InferenceSession:
 
 
 def compare(
-    plain: onnx.ModelProto, seconds: float, threads: int
+    plain: onnx.ModelProto, explaining: onnx.ModelProto, seconds: float, threads: int
 ) -> tuple[float, float, np.ndarray]:
     """Median milliseconds of the plain and of the explaining model, and the pairwise ratios."""
-    sessions = [session(plain, threads), session(from_onnx(plain), threads)]
+    sessions = [session(plain, threads), session(explaining, threads)]
     picture = sessions[0].get_inputs()[0]
     shape = [
         d if isinstance(d, int) else (1 if i == 0 else 224) for i, d in enumerate(picture.shape)
     ]
     kind = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}.get(picture.type, np.float32)
     pixels = np.random.default_rng(0).uniform(0, 1, shape).astype(kind)
-    feeds = [{picture.name: pixels}, {picture.name: pixels, "cam_target": np.full(shape[0], -1)}]
+    target = sessions[1].get_inputs()[-1]
+    targets = np.full([shape[0], *target.shape[1:]], -1)
+    feeds = [{picture.name: pixels}, {picture.name: pixels, target.name: targets}]
     times: list[list[float]] = [[], []]
     for _ in range(5):
         for ran, feed in zip(sessions, feeds, strict=True):
@@ -75,12 +88,16 @@ def main() -> None:
     parser.add_argument("files", nargs="*", metavar="FILE.onnx")
     parser.add_argument("--seconds", type=float, default=10.0, help="per model")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--emit", default="gradient", choices=("gradient", "weights"))
+    parser.add_argument("--targets", type=int, metavar="K", help="K targets an image")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
     args = parser.parse_args()
     print(f"| model | plain ms | explaining ms | ratio (quartiles) | {args.threads} threads |")
     print("|---|---|---|---|---|")
-    for name in args.files or NETWORKS:
+    for name in args.files or args.networks:
         plain = onnx.load(name) if args.files else random_network(name)
-        before, after, ratios = compare(plain, args.seconds, args.threads)
+        explaining = from_onnx(plain, emit=args.emit, targets=args.targets)
+        before, after, ratios = compare(plain, explaining, args.seconds, args.threads)
         low, middle, high = np.percentile(ratios, [25, 50, 75])
         print(
             f"| {Path(name).stem} | {before:.2f} | {after:.2f} | {middle:.3f} "
