@@ -7,6 +7,7 @@ derivatives exist, and onnxruntime fuses them again when it loads the file. Name
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
@@ -15,6 +16,7 @@ from onnxcam.errors import ModelError
 from onnxcam_export.gradient.inference import complete_shapes
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.lowered import fused, quantized
+from onnxcam_export.lowered.branches import inline_fixed_branch
 
 Lowering = Callable[[Ops, ir.Node], Sequence[ir.Value | None]]
 
@@ -31,11 +33,17 @@ def lower(model: ir.Model) -> None:
     """
     graph = model.graph
     opset = model.opset_imports[""]
-    op = Ops(_names(graph), opset, prefix="lowered/")
+    names = _names(graph)
+    op = Ops(names, opset, prefix="lowered/")
     table = dict(LOWERINGS)
     if opset < fused.GROUP_NORMALIZATION_OPSET:
         table |= fused.FIRST_GROUP_NORMALIZATION
-    for node in list(graph):
+    waiting = deque(graph)
+    while waiting:
+        node = waiting.popleft()
+        if node.op_type == "If" and (branch := inline_fixed_branch(graph, node, names)):
+            waiting.extendleft(reversed(branch))
+            continue
         key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
         if node.domain == _FOR_ONE_MACHINE or node.op_type.startswith("Nhwc"):
             raise ModelError(

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxcam.errors import ExportError, UnsupportedOpError
-from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.gradient.ops import Grad, Ops
 from onnxcam_export.gradient.rules.arithmetic import _x, _y
 from onnxcam_export.gradient.rules.sampling import pad_by_pixels
 from onnxcam_export.gradient.shapes import (
@@ -60,7 +60,7 @@ def _split(op: Ops, n: ir.Node, *dys: ir.Value | None) -> Sequence[ir.Value | No
     return [op.Concat(*parts, axis=int_attribute(n, "axis", 0)), None]
 
 
-def _pad(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+def _pad(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
     """Constant padding: cut it off again (a negative pad has cut pixels off: put zeros there)."""
     mode = string_attribute(n, "mode", "constant")
     if mode != "constant":
@@ -69,7 +69,13 @@ def _pad(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     size = rank(_x(n))
     axes = [axis % size for axis in constant_ints(n, 3) or range(size)]
     pairs = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
-    return [_uncut(op, _unpadded(op, dy, pairs), pairs, size), None, None, None]
+    inner = _unpadded(op, dy, pairs)
+
+    def by_fill() -> ir.Value:
+        fill = op.Sub(op.ReduceSum(dy, keepdims=0), op.ReduceSum(inner, keepdims=0))
+        return reshape_like(op, fill, _x(n, 2))
+
+    return [_uncut(op, inner, pairs, size), None, by_fill, None]
 
 
 def _unpadded(op: Ops, dy: ir.Value, pairs: dict[int, tuple[int, int]]) -> ir.Value:
@@ -152,7 +158,9 @@ TABLE = {
     ("", "Slice"): _slice,
     ("", "DepthToSpace"): _depth_to_space,
     ("", "SpaceToDepth"): lambda op, n, dy: [
-        op.DepthToSpace(dy, blocksize=int_attribute(n, "blocksize", 1))
+        op.DepthToSpace(
+            dy, blocksize=int_attribute(n, "blocksize", 1), mode=string_attribute(n, "mode", "DCR")
+        )
     ],
     ("", "Trilu"): lambda op, n, dy: [
         op.Trilu(dy, *n.inputs[1:], upper=int_attribute(n, "upper", 1)), None

@@ -64,8 +64,10 @@ def _standardised(op: Ops, n: ir.Node, dz: ir.Value, axes: list[int]) -> ir.Valu
 
 
 def _layer_norm(
-    op: Ops, n: ir.Node, dy: ir.Value, *_: ir.Value | None
+    op: Ops, n: ir.Node, dy: ir.Value | None, *statistics: ir.Value | None
 ) -> Sequence[ir.Value | None]:
+    if dy is None or any(grad is not None for grad in statistics):
+        raise UnsupportedOpError("its outputs Mean and InvStdDev have no derivative here")
     axis = int_attribute(n, "axis", -1) % rank(_x(n))
     dz = op.Mul(dy, _x(n, 1))
     return [_standardised(op, n, dz, list(range(axis, rank(_x(n)))))]
