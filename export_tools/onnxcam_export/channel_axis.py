@@ -30,9 +30,11 @@ KEEPING = frozenset(
     Gather LayerNormalization RMSNormalization SimplifiedLayerNormalization Expand
     """.split()
 )
-_LAST_AXIS_NORMS = frozenset(
+LAST_AXIS_NORMS = frozenset(
     {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
 )
+# What exporters put between a weight and its use.
+_OF_WEIGHTS = frozenset({"DequantizeLinear", "Transpose", "Identity", "Cast"})
 # Of these, what an output element reads spans positions along other axes than its own.
 _MIXING = frozenset({"Pad", "Resize", "Upsample", "ReduceMean", "ReduceMax", "ReduceSum"})
 
@@ -61,7 +63,7 @@ def channel_axes(nodes: Sequence[ir.Node], picture: ir.Value | None = None) -> d
             learn(node.outputs[0], 1)
     carry()
     for node in nodes:
-        if node.op_type in _LAST_AXIS_NORMS and _over_last_axis(node):
+        if node.op_type in LAST_AXIS_NORMS and _over_last_axis(node):
             x = node.inputs[0]
             if _rank(x) == 3 or (_rank(x) > 3 and _looks_like(x, picture)):
                 learn(x, _rank(x) - 1)
@@ -77,13 +79,13 @@ def channel_axes(nodes: Sequence[ir.Node], picture: ir.Value | None = None) -> d
 
 def is_dense(node: ir.Node) -> bool:
     """Whether a node multiplies the last axis of its input by a constant matrix."""
-    return node.op_type == "MatMul" and _rank(node.inputs[1]) == 2 and _is_weight(node.inputs[1])
+    return node.op_type == "MatMul" and _rank(node.inputs[1]) == 2 and is_weight(node.inputs[1])
 
 
 def works_on_rows(node: ir.Node, axis: int) -> bool:
     """Whether position i along `axis` of the output depends on position i of the inputs only."""
     last = _rank(node.inputs[0]) - 1
-    if is_dense(node) or node.op_type in _LAST_AXIS_NORMS:
+    if is_dense(node) or node.op_type in LAST_AXIS_NORMS:
         return axis != last
     if node.op_type in ("Concat", "Gather", "Slice", "Split"):
         return int_attribute(node, "axis", 0) % (last + 1) != axis or node.op_type == "Slice"
@@ -154,10 +156,12 @@ def _looks_like(value: ir.Value | None, picture: ir.Value | None) -> bool:
     return abs(a * width - b * height) < max(height, width)
 
 
-def _is_weight(value: ir.Value | None) -> bool:
+def is_weight(value: ir.Value | None) -> bool:
+    """Whether a value is a constant, plain, dequantised or turned round."""
     producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type == "DequantizeLinear":
+    while producer is not None and producer.op_type in _OF_WEIGHTS:
         value = producer.inputs[0]
+        producer = value.producer() if value is not None else None
     return constant(value) is not None
 
 

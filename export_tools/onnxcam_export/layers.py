@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnxcam.contract import Layer
 from onnxcam.errors import LayerError
-from onnxcam_export.channel_axis import channel_axes, is_dense
+from onnxcam_export.channel_axis import LAST_AXIS_NORMS, channel_axes, is_dense, is_weight
 from onnxcam_export.framework_names import framework_names, modules_of, short_name
 from onnxcam_export.gradient.ops import FLOATS
 from onnxcam_export.gradient.shapes import constant, dims
@@ -130,13 +130,14 @@ class Layers:
                 "no activation with spatial axes leads to the score; name the layer yourself "
                 "(`onnxcam inspect` lists the tensors)"
             )
+        value, note = candidates[-1].value, ""
         felt = self._felt()
-        value = next((c.value for c in reversed(candidates) if c.value in felt), None)
-        note = ""
-        if value is None:
-            value = candidates[-1].value
-        elif value is not candidates[-1].value:
-            note = "behind it only the class token leads to the score"
+        if value not in felt:
+            alive = [c for c in candidates if c.value in felt]
+            norms = [c for c in alive if c.tokens is not None and _is_norm(c.value.producer())]
+            if alive:
+                value = (norms or alive)[-1].value
+                note = "behind it only the class token leads to the score"
         path = path_between(self._nodes, value, self._score)
         if any(_mixes_activations(node) for node in path):
             value = self._before_projections(value)
@@ -255,8 +256,8 @@ class Layers:
         return own.value == batch.value or not any(sign in str(own.value) for sign in "*/+")
 
     def _felt(self) -> set[ir.Value]:
-        """The tensors of which more than the class tokens leads to the score."""
-        felt: set[ir.Value] = set()
+        """The tensors that lead to the score: those of tokens, by more than the class tokens."""
+        felt = {self._score}
         for node in reversed(self._nodes):
             for value in node.outputs:
                 if value in self._leads_to_score and any(
@@ -266,14 +267,16 @@ class Layers:
         return felt
 
     def _feels(self, node: ir.Node, value: ir.Value, felt: set[ir.Value]) -> bool:
-        outputs = [v for v in node.outputs if v in self._leads_to_score]
         tokens = self._tokens.get(value)
-        if not outputs or tokens is None:
-            return bool(outputs)
-        if picks_grid_tokens(node, tokens) is False:
+        if tokens is not None and picks_grid_tokens(node, tokens) is False:
             return False
-        carried = [v for v in outputs if v in self._tokens]
-        return any(v in felt for v in carried) or len(carried) < len(outputs)
+        laid_out = node.op_type == "Reshape" and self._is_spatial(value)
+        for output in node.outputs:
+            # What becomes tokens without having been a grid holds the class tokens too.
+            class_token_inside = output in self._tokens and tokens is None and not laid_out
+            if output in felt or (class_token_inside and output in self._leads_to_score):
+                return True
+        return False
 
     def _before_projections(self, value: ir.Value) -> ir.Value:
         """What an attention reads: back over the weights that make queries, keys and values."""
@@ -341,6 +344,10 @@ def _laid_on(
     return 3 - along, Tokens(along, length - count, tuple(grid))
 
 
+def _is_norm(node: ir.Node | None) -> bool:
+    return node is not None and node.op_type in LAST_AXIS_NORMS
+
+
 def _mixes_activations(node: ir.Node) -> bool:
     """Attention: a product of two tensors that both depend on the picture."""
     if node.op_type == "Attention":
@@ -357,15 +364,7 @@ def _suggest(name: str, known: Sequence[str]) -> str:
 
 def _has_weights(node: ir.Node) -> bool:
     """Whether a matrix of the model takes part (a Gemm by a constant, a convolution)."""
-    return node.op_type in _WITH_WEIGHTS and any(_is_weight(v) for v in node.inputs[:2])
-
-
-def _is_weight(value: ir.Value | None) -> bool:
-    """A constant, plain or dequantised."""
-    producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type == "DequantizeLinear":
-        value = producer.inputs[0]
-    return constant(value) is not None
+    return node.op_type in _WITH_WEIGHTS and any(is_weight(v) for v in node.inputs[:2])
 
 
 def _shown(sizes: Sequence[int | None]) -> list[int | str]:
