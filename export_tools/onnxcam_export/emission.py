@@ -15,6 +15,7 @@ from onnxcam_export.merging import merge_equal
 from onnxcam_export.rewrites import REWRITES, prune
 from onnxcam_export.score import Score
 from onnxcam_export.score_of import NEW_SCORES
+from onnxcam_export.stacking import stack_products
 from onnxcam_export.target import one_hot_seed, resolve_targets
 
 
@@ -73,6 +74,7 @@ def emit(
         # Outputs exist before the rewrites, which may replace the nodes that gradients come from.
         for rewrite in REWRITES:
             rewrite(op, target, seed)
+    stack_products(op)
     prune(op, set(outputs))
     graph.extend(op.nodes)
     graph.sort()  # rewrites append where they should insert

@@ -39,6 +39,15 @@ def merge_equal(op: Ops, keep: Sequence[ir.Value] = ()) -> None:
 
 def _key(node: ir.Node) -> Hashable | None:
     """Operator, inputs and attributes; None for a node with a subgraph."""
+    attributes = equal_attributes(node)
+    if attributes is None:
+        return None
+    inputs = tuple(id(value) for value in node.inputs)
+    return (node.domain, node.op_type, inputs, attributes, len(node.outputs))
+
+
+def equal_attributes(node: ir.Node) -> Hashable | None:
+    """The attributes, comparable; None where one is a graph."""
     attributes = []
     for name, attribute in sorted(node.attributes.items()):
         value = attribute.value
@@ -49,5 +58,4 @@ def _key(node: ir.Node) -> Hashable | None:
         elif isinstance(value, (list, tuple)):
             value = tuple(value)
         attributes.append((name, str(attribute.type), value))
-    inputs = tuple(id(value) for value in node.inputs)
-    return (node.domain, node.op_type, inputs, tuple(attributes), len(node.outputs))
+    return tuple(attributes)

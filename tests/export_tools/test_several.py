@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnx.helper as oh
 import onnxruntime as ort
 import pytest
+from onnx.numpy_helper import from_array
 
 from helpers_onnx import small_network, torch_small_network
 from onnxcam.contract import METADATA_KEY, Contract
@@ -21,6 +24,22 @@ def run(model, targets, pictures=PICTURES):
     session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     feed = {"picture": pictures, "cam_target": np.asarray(targets, np.int64)}
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, feed), strict=True))
+
+
+def with_hidden_layers(weights: list[str]) -> onnx.ModelProto:
+    """The small network with Gemm, Relu, Gemm, Relu before its last layer."""
+    plain = small_network()
+    graph = plain.graph
+    rng = np.random.default_rng(4)
+    for name in set(weights):
+        graph.initializer.append(from_array(rng.random((6, 6), np.float32) - 0.3, name))
+    place, previous = len(graph.node) - 1, "flat"
+    for i, weight in enumerate(weights):
+        graph.node.insert(place, oh.make_node("Gemm", [previous, weight], [f"h{i}"], transB=1))
+        graph.node.insert(place + 1, oh.make_node("Relu", [f"h{i}"], [f"r{i}"]))
+        place, previous = place + 2, f"r{i}"
+    graph.node[-1].input[0] = previous
+    return plain
 
 
 def autograd(plain, layer, targets, score="logit"):
@@ -98,6 +117,18 @@ class TestTargets:
         one = op_types(from_onnx(plain, "conv1"))
         assert op_types(model).count("Greater") == one.count("Greater")
         assert op_types(model).count("MaxPool") == one.count("MaxPool") == 1
+
+    @pytest.mark.parametrize(("weights", "products"), [(["a", "b"], 2), (["a", "a"], 6)])
+    def test_dense_layers_are_read_once_for_all_targets(self, weights, products):
+        """But for weights that are used one after the other: their products cannot be one."""
+        plain = with_hidden_layers(weights)
+        one, several = from_onnx(plain, "conv1"), from_onnx(plain, "conv1", targets=3)
+        assert op_types(one).count("Gemm") == 2
+        assert op_types(several).count("Gemm") == products
+        targets = np.array([[0, -1, 4], [1, 2, 3], [-1, -1, 0]])
+        found = run(several, targets)["cam_gradient"]
+        for k in range(3):
+            close(found[:, k], run(one, targets[:, k])["cam_gradient"])
 
     @pytest.mark.parametrize("targets", [0, -1, 1.5, True, "2"])
     def test_a_number_of_targets_that_is_none(self, targets):
