@@ -143,7 +143,7 @@ def directional_errors(case: Case, seed: int = 0, step: float = 1e-6) -> dict[st
     if case.in_reference:
         found = ReferenceEvaluator(proto, new_ops=EXACT).run(wanted, feed | seeds)
     else:
-        found = _run_float32(case, active, feed | seeds)
+        found = run_float32(case, active, feed | seeds)
     grads = dict(zip(wanted, found, strict=True))
 
     def total(inputs: dict[str, np.ndarray]) -> float:
@@ -173,7 +173,7 @@ def directional_errors(case: Case, seed: int = 0, step: float = 1e-6) -> dict[st
 
 def _runtime_errors(case, active, feed, seeds, grads) -> dict[str, float]:
     """The same gradient in float32 by onnxruntime, which is what users run."""
-    found = _run_float32(case, active, feed | seeds)
+    found = run_float32(case, active, feed | seeds)
     errors = {}
     for name, value in zip(active, found, strict=True):
         expected = grads[f"d{name}"]
@@ -183,7 +183,7 @@ def _runtime_errors(case, active, feed, seeds, grads) -> dict[str, float]:
     return errors
 
 
-def _run_float32(case, active, feed) -> list[np.ndarray]:
+def run_float32(case, active, feed) -> list[np.ndarray]:
     proto = with_gradients(forward_model(case, onnx.TensorProto.FLOAT), active)
     onnx.checker.check_model(proto, full_check=True)
     options = ort.SessionOptions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,9 +110,37 @@ def reshape_like(op: Ops, grad: ir.Value, like: ir.Value) -> ir.Value:
 
 
 def zeros_like(op: Ops, value: ir.Value) -> ir.Value:
-    """Zeros of the shape and dtype of `value`."""
-    zero = ir.tensor(np.zeros(1, value.dtype.numpy() if value.dtype else np.float32))
-    return op.ConstantOfShape(shape_of(op, value), value=zero)
+    """Zeros of the shape and dtype of `value` (ConstantOfShape knows no bfloat16)."""
+    return op.Expand(op.const(0.0, value.dtype), shape_of(op, value))
+
+
+def is_half(value: ir.Value) -> bool:
+    """Whether the dtype is float16 or bfloat16."""
+    return value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def average_pool(op: Ops, value: ir.Value, **attributes: Any) -> ir.Value:
+    """AveragePool, which knows no bfloat16 before opset 22."""
+    if value.dtype != ir.DataType.BFLOAT16:
+        return op.AveragePool(value, **attributes)
+    real = op.Cast(value, to=ir.DataType.FLOAT)
+    return op.Cast(op.AveragePool(real, **attributes), to=value.dtype)
+
+
+def scatter_add(
+    op: Ops, op_type: str, like: ir.Value, indices: ir.Value, dy: ir.Value, **attributes: int
+) -> ir.Value:
+    """`dy` added up in zeros of the shape of `like`, by ScatterElements or ScatterND.
+
+    In float32 for halves: onnxruntime's CPU provider adds no halves up, and sums round less.
+    """
+    half = is_half(like)
+    dtype = ir.DataType.FLOAT if half else like.dtype
+    zeros = op.Expand(op.const(0.0, dtype), shape_of(op, like))
+    dy = op.Cast(dy, to=dtype) if half else dy
+    attributes_of_add = {**attributes, "reduction": "add"}
+    total = op.emit(op_type, [zeros, indices, dy], attributes_of_add)[0]
+    return op.Cast(total, to=like.dtype) if half else total
 
 
 def expand_like(op: Ops, grad: ir.Value, like: ir.Value) -> ir.Value:

@@ -18,6 +18,7 @@ from onnxcam_export.gradient.shapes import (
     int_attribute,
     rank,
     reshape_like,
+    scatter_add,
     string_attribute,
     zeros_like,
 )
@@ -54,17 +55,17 @@ def _gather_at_run_time(op: Ops, n: ir.Node, dy: ir.Value, axis: int) -> ir.Valu
     picked = list(range(axis, axis + rank(indices)))
     others = [a for a in range(rank(x) - 1 + rank(indices)) if a not in picked]
     rows = op.Transpose(dy, perm=[*picked, *others])
-    # zeros with the axis first
     front = [axis, *(a for a in range(rank(x)) if a != axis)]
-    zeros = op.Transpose(zeros_like(op, x), perm=front)
-    grad = op.ScatterND(zeros, op.Unsqueeze(indices, op.ints(-1)), rows, reduction="add")
+    first = op.Transpose(x, perm=front)  # for its shape alone, where that is open
+    if x.shape is not None:
+        first.shape = ir.Shape([x.shape[a] for a in front])
+    grad = scatter_add(op, "ScatterND", first, op.Unsqueeze(indices, op.ints(-1)), rows)
     return op.Transpose(grad, perm=[front.index(a) for a in range(rank(x))])
 
 
 def _gather_elements(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
     axis = int_attribute(n, "axis", 0)
-    zeros = zeros_like(op, _x(n))
-    return [op.ScatterElements(zeros, _x(n, 1), dy, axis=axis, reduction="add"), None]
+    return [scatter_add(op, "ScatterElements", _x(n), _x(n, 1), dy, axis=axis), None]
 
 
 def _gather_nd(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
@@ -81,7 +82,7 @@ def _gather_nd(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
             raise UnsupportedOpError("batch_dims with indices whose shape is not fixed")
         grid = np.broadcast_to(grid, [*batch, *heads, len(batch)]).astype(np.int64)
         indices = op.Concat(op.const(grid), indices, axis=-1)
-    return [op.ScatterND(zeros_like(op, x), indices, dy, reduction="add"), None]
+    return [scatter_add(op, "ScatterND", x, indices, dy), None]
 
 
 def _scatter_elements(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:

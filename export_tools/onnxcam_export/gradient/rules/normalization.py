@@ -11,11 +11,13 @@ from onnxcam.errors import UnsupportedOpError
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.rules.arithmetic import _x, _y
 from onnxcam_export.gradient.shapes import (
+    average_pool,
     constant,
     dims,
     float_attribute,
     int_attribute,
     ints_attribute,
+    is_half,
     rank,
     reshape_like,
 )
@@ -45,8 +47,7 @@ def standardised_grad(
     dx = (dz - mean(dz) - z mean(dz z)) / sqrt(var + epsilon), in float32 at least: the squares
     of float16 overflow, and the forward computes in float32 too.
     """
-    small = x.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-    if small:
+    if is_half(x):
         x, dz = op.Cast(x, to=ir.DataType.FLOAT), op.Cast(dz, to=ir.DataType.FLOAT)
     over = op.ints(*axes)
     centred = op.Sub(x, op.ReduceMean(x, over, keepdims=1))
@@ -139,8 +140,8 @@ def _over_channels(
     channels = dims(x)[1]
     if channels is None:
         raise UnsupportedOpError("its number of channels is not known")
-    pooled = op.AveragePool(
-        op.Reshape(value, op.ints(0, 1, channels, -1)),
+    pooled = average_pool(
+        op, op.Reshape(value, op.ints(0, 1, channels, -1)),
         kernel_shape=[size, 1], pads=[before, 0, after, 0], count_include_pad=1,
     )  # fmt: skip
     return op.Mul(reshape_like(op, pooled, x), float(size))

@@ -19,6 +19,7 @@ from onnxcam_export.gradient.shapes import (
     ints_attribute,
     rank,
     reshape_like,
+    scatter_add,
     spatial,
 )
 
@@ -38,15 +39,14 @@ def _max_pool(op: Ops, n: ir.Node, dy: ir.Value, *_: ir.Value | None) -> Sequenc
     }
     indices = op.emit("MaxPool", [x], attributes, outputs=2)[1]
     indices.dtype = ir.DataType.INT64
-    zero = ir.tensor(np.zeros(1, x.dtype.numpy() if x.dtype else np.float32))
-    zeros = op.ConstantOfShape(op.Reshape(op.Size(x), op.ints(1)), value=zero)
-    flat = op.ScatterElements(
-        zeros,
-        op.Reshape(indices, op.ints(-1)),
-        op.Reshape(dy, op.ints(-1)),
-        axis=0,
-        reduction="add",
-    )
+    # scattered along one axis: the indices count all the elements
+    pixels = op.Reshape(x, op.ints(-1))
+    if x.shape is not None and None not in dims(x):
+        pixels.shape = ir.Shape([int(np.prod([size or 1 for size in dims(x)]))])
+    flat = scatter_add(
+        op, "ScatterElements", pixels, op.Reshape(indices, op.ints(-1)),
+        op.Reshape(dy, op.ints(-1)), axis=0,
+    )  # fmt: skip
     return [reshape_like(op, flat, x)]
 
 

@@ -21,6 +21,7 @@ from onnxcam.errors import ExportError, UnsupportedOpError
 from onnxcam_export.gradient.ops import Grad, Ops
 from onnxcam_export.gradient.rules.arithmetic import _x, _y
 from onnxcam_export.gradient.shapes import (
+    average_pool,
     constant,
     constant_ints,
     dims,
@@ -46,9 +47,11 @@ def along_axis(op: Ops, dy: ir.Value, matrix: Matrix, axis: int, size: int) -> i
     weight = op.const(matrix, dy.dtype)
     if axis == size - 1:
         return op.MatMul(dy, weight)
-    order = [a for a in range(size) if a != axis] + [axis]
-    moved = op.MatMul(op.Transpose(dy, perm=order), weight)
-    return op.Transpose(moved, perm=[order.index(a) for a in range(size)])
+    # Swapped with the last axis, not rotated to it: onnxruntime 1.31 crashes on float16 when it
+    # fuses a rotating Transpose into a MatMul.
+    swap = list(range(size))
+    swap[axis], swap[-1] = swap[-1], swap[axis]
+    return op.Transpose(op.MatMul(op.Transpose(dy, perm=swap), weight), perm=swap)
 
 
 def _is_selection(matrix: Matrix) -> bool:
@@ -133,7 +136,7 @@ def _block_sums(op: Ops, dy: ir.Value, blocks: dict[int, int], size: int) -> ir.
     """Nearest by whole factors repeats each pixel: sum over its copies."""
     if min(blocks) >= 2:
         kernel = [blocks.get(axis, 1) for axis in range(2, size)]
-        mean = op.AveragePool(dy, kernel_shape=kernel, strides=kernel)
+        mean = average_pool(op, dy, kernel_shape=kernel, strides=kernel)
         return op.Mul(mean, float(np.prod(kernel)))
     end = op.ints(np.iinfo(np.int64).max)
     for axis, block in blocks.items():  # every block-th element, added up
