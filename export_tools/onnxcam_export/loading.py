@@ -23,6 +23,7 @@ from onnxcam_export.lowering import lower
 from onnxcam_export.pad_before_pool import name_axes_of_pads_before_pools
 
 LOWEST_OPSET = 18
+ASYMMETRIC_RESIZE = 10  # the last opset with it
 MODEL_SUFFIXES = (".onnx", ".ort")
 
 ModelLike = onnx.ModelProto | bytes | str | os.PathLike[str]
@@ -136,6 +137,16 @@ def _raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
             f"onnx cannot bring this model from opset {opset} to {LOWEST_OPSET}: "
             f"{_first_line(error)}"
         ) from error
+    if opset <= ASYMMETRIC_RESIZE:
+        # Upsample and the first Resize sampled so; the converter leaves Resize's later default.
+        for node in raised.graph.node:
+            if node.op_type == "Resize":
+                node.attribute.extend(
+                    [
+                        onnx.helper.make_attribute("coordinate_transformation_mode", "asymmetric"),
+                        onnx.helper.make_attribute("nearest_mode", "floor"),
+                    ]
+                )
     # The converter forgets these.
     del raised.metadata_props[:]
     raised.metadata_props.extend(proto.metadata_props)

@@ -135,8 +135,9 @@ def scatter_add(
     In float32 for halves: onnxruntime's CPU provider adds no halves up, and sums round less.
     """
     half = is_half(like)
-    dtype = ir.DataType.FLOAT if half else like.dtype
-    zeros = op.Expand(op.const(0.0, dtype), shape_of(op, like))
+    dtype = ir.DataType.FLOAT if half or like.dtype is None else like.dtype
+    zero = ir.tensor(np.zeros(1, dtype.numpy()))
+    zeros = op.ConstantOfShape(shape_of(op, like), value=zero)
     dy = op.Cast(dy, to=dtype) if half else dy
     attributes_of_add = {**attributes, "reduction": "add"}
     total = op.emit(op_type, [zeros, indices, dy], attributes_of_add)[0]
