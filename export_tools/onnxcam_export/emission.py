@@ -51,7 +51,9 @@ def emit(
     inputs: list[ir.Value] = []
     outputs: list[ir.Value] = []
     if scored.of != "class":
-        value, inputs = NEW_SCORES[scored.of].emit(op, scored.value, scored.classes, batch)
+        value, inputs = NEW_SCORES[scored.of].emit(
+            op, scored.value, scored.classes, batch, scored.channel_axis
+        )
         forward += op.nodes
         compared = value
         exposed = op.Cast(value, to=ir.DataType.FLOAT)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from onnxcam.contract import ACTIVATIONS, SCORE, SCORES, Output
 from onnxcam.errors import ExportError
+from onnxcam_export.channel_axis import channel_axes
 from onnxcam_export.gradient.ops import FLOATS
 from onnxcam_export.gradient.shapes import constant, dims, int_attribute
 from onnxcam_export.score_of import NEW_SCORES, SCORES_OF
@@ -34,6 +36,7 @@ class Score:
         of: what the score is, a key of :data:`onnxcam_export.score_of.SCORES_OF`. For another
             than `class`, `value` is the tensor that the [N, C] scores are made of.
         made_of: the model's output that the score is made of, where it is no class.
+        channel_axis: where that output has its channels.
     """
 
     value: ir.Value
@@ -43,6 +46,7 @@ class Score:
     assumed: bool
     of: str = "class"
     made_of: str = ""
+    channel_axis: int = 1
 
 
 def find_score(
@@ -77,7 +81,7 @@ def find_score(
     output = _output(graph, output_name)
     before, scale, zero_point = _quantisation(output)
     if of != "class":
-        return _new_score(output, before, score, activation, of)
+        return _new_score(output, before, score, activation, of, channel_axes(list(graph)))
     found = _score(output, score, activation)
     described = replace(found.output, scale=scale, zero_point=zero_point)
     # Integers have no derivative; what was rounded to them has.
@@ -124,16 +128,25 @@ def _score(output: ir.Value, score: str, activation: str | None) -> Score:
 
 
 def _new_score(
-    output: ir.Value, before: ir.Value, score: str, activation: str | None, of: str
+    output: ir.Value,
+    before: ir.Value,
+    score: str,
+    activation: str | None,
+    of: str,
+    axes: Mapping[ir.Value, int],
 ) -> Score:
     """A score made of an output; a Softmax or Sigmoid that the output comes out of directly is
     stepped over as with classes.
     """
-    classes = NEW_SCORES[of].count(output)
     node = before.producer()
     while node is not None and node.op_type in ("Identity", "Cast") and node.inputs[0] is not None:
         node = node.inputs[0].producer()
     final = node.op_type if node is not None and of not in ("dot", "cosine") else ""
+    # What the axes mean is known of the input of a Softmax, which says nothing of itself.
+    inner = node.inputs[0] if node is not None and final in _FINAL else None
+    axis = axes.get(before, axes.get(inner) if inner is not None else None)
+    classes = NEW_SCORES[of].count(output, axis)
+    name, axis = str(output.name), axis or 1
     if score == "probability":
         if final not in ("Softmax", "Sigmoid"):
             raise ExportError(
@@ -141,7 +154,7 @@ def _new_score(
                 "use score 'logit'"
             )
         described = Output(SCORE, _FINAL[final])
-        return Score(before, described, None, classes, False, of, str(output.name))
+        return Score(before, described, None, classes, False, of, name, axis)
     implied = "sigmoid" if final == "Sigmoid" else None
     if activation not in (None, "none", implied if final in _FINAL else "sigmoid"):
         raise ExportError(
@@ -152,7 +165,7 @@ def _new_score(
     if final in ("Softmax", "Sigmoid") and node is not None:
         value = node.inputs[0] or before
     described = Output(SCORE, "raw") if function is None else Output(SCORE, "logits", function)
-    return Score(value, described, None, classes, False, of, str(output.name))
+    return Score(value, described, None, classes, False, of, name, axis)
 
 
 def class_count(value: ir.Value) -> int:

@@ -8,9 +8,9 @@
 | `dot` | `[N, D]` | the dot product with a vector, `[N, 1]` | `cam_vector` `[N, D]` |
 | `cosine` | `[N, D]` | the cosine of the angle to a vector, `[N, 1]` | `cam_vector` `[N, D]` |
 
-`cam_mask` weights the pixels (0 and 1, or anything between); `element` is one class's score of one
-box of a detector (`box * classes + class`), one pixel of a segmentation, one of several regressed
-numbers.
+A region's output may have its channels last. `cam_mask` weights the pixels (0 and 1, or anything
+between); `element` is one class's score of one box of a detector (`box * classes + class`), one
+pixel of a segmentation, one of several regressed numbers.
 """
 
 from __future__ import annotations
@@ -36,60 +36,62 @@ class NewScore:
     """How to count the scores that an output gives, and how to emit them.
 
     Attributes:
-        count: C, of the output; raises ExportError where the output does not fit.
-        emit: emits them; takes the output (or what a final activation reads), C, and the batch
-            dimension.
+        count: C, of the output and its channel axis (None: unknown); raises ExportError where
+            the output does not fit.
+        emit: emits them; takes the output (or what a final activation reads), C, the batch
+            dimension, and the channel axis.
     """
 
-    count: Callable[[ir.Value], int]
-    emit: Callable[[Ops, ir.Value, int, Batch], Emitted]
+    count: Callable[[ir.Value, int | None], int]
+    emit: Callable[[Ops, ir.Value, int, Batch, int], Emitted]
 
 
-def _count_elements(output: ir.Value) -> int:
+def _count_elements(output: ir.Value, axis: int | None) -> int:
     sizes = dims(output)[1:]
     if not sizes or None in sizes:
         raise _unfit("element", output, "an output whose sizes behind the batch are fixed")
     return math.prod(size for size in sizes if size is not None)
 
 
-def _elements(op: Ops, value: ir.Value, classes: int, batch: Batch) -> Emitted:
+def _elements(op: Ops, value: ir.Value, classes: int, batch: Batch, axis: int) -> Emitted:
     return _shaped(op.Reshape(value, op.ints(-1, classes)), [batch, classes]), []
 
 
-def _count_channels(output: ir.Value) -> int:
+def _count_channels(output: ir.Value, axis: int | None) -> int:
     sizes = dims(output)
-    if len(sizes) != 4 or sizes[1] is None:
-        raise _unfit("region", output, "[N, C, H, W]")
-    return sizes[1]
+    if len(sizes) != 4 or axis is None or sizes[axis] is None:
+        raise _unfit("region", output, "[N, C, H, W] or [N, H, W, C], as the graph must tell")
+    return sizes[axis] or 0
 
 
-def _region(op: Ops, value: ir.Value, classes: int, batch: Batch) -> Emitted:
+def _region(op: Ops, value: ir.Value, classes: int, batch: Batch, axis: int) -> Emitted:
     """sum(mask * value) / sum(mask), per image and channel."""
     assert value.shape is not None
-    mask = _input(MASK, [batch, *value.shape[2:]])
-    weights = _like(
-        op, _shaped(op.Unsqueeze(mask, op.ints(1)), [batch, 1, *value.shape[2:]]), value
-    )
-    pixels = op.ints(2, 3)
+    spatial = [i for i in (1, 2, 3) if i != axis]
+    sides = [value.shape[i] for i in spatial]
+    mask = _input(MASK, [batch, *sides])
+    sides.insert(axis - 1, 1)
+    weights = _like(op, _shaped(op.Unsqueeze(mask, op.ints(axis)), [batch, *sides]), value)
+    pixels = op.ints(*spatial)
     weighted = _shaped(op.Mul(value, weights), list(value.shape))
     total = _shaped(op.ReduceSum(weighted, pixels, keepdims=0), [batch, classes])
     area = _shaped(op.ReduceSum(weights, pixels, keepdims=0), [batch, 1])
     return _shaped(op.Div(total, area), [batch, classes]), [mask]
 
 
-def _count_one(output: ir.Value) -> int:
+def _count_one(output: ir.Value, axis: int | None) -> int:
     sizes = dims(output)[1:]
     if not sizes or None in sizes or sum(size != 1 for size in sizes) > 1:
         raise _unfit("dot and cosine", output, "one vector an image, [N, D]")
     return 1
 
 
-def _dot(op: Ops, value: ir.Value, classes: int, batch: Batch) -> Emitted:
+def _dot(op: Ops, value: ir.Value, classes: int, batch: Batch, axis: int) -> Emitted:
     flat, vector, other = _vectors(op, value, batch)
     return _inner(op, flat, other, batch), [vector]
 
 
-def _cosine(op: Ops, value: ir.Value, classes: int, batch: Batch) -> Emitted:
+def _cosine(op: Ops, value: ir.Value, classes: int, batch: Batch, axis: int) -> Emitted:
     flat, vector, other = _vectors(op, value, batch)
     squares = [_inner(op, v, v, batch) for v in (flat, other)]
     lengths = [_shaped(op.Sqrt(square), [batch, 1]) for square in squares]

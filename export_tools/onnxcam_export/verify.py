@@ -237,7 +237,7 @@ class _Head:
         activation = values[str(layer.value.name)]
         score = values[str(built.score.value.name)]
         self._append, self._of = built.score.append, built.score.of
-        self._feed = feed
+        self._feed, self._channel_axis = feed, built.score.channel_axis
         path = path_between(list(graph), activation, score)
         self.quantised = any(node.op_type == "QuantizeLinear" for node in path)
         produced = {v for node in path for v in node.outputs} | {activation}
@@ -277,7 +277,7 @@ class _Head:
         """The scores [N, C]; see :mod:`onnxcam_export.score_of`."""
         if self._of == "region":
             mask = self._feed[MASK].astype(np.float64)
-            sums = np.einsum("nchw,nhw->nc", value, mask)
+            sums = np.einsum("nchw,nhw->nc", np.moveaxis(value, self._channel_axis, 1), mask)
             return np.asarray(sums / mask.sum(axis=(1, 2))[:, None])
         rows = value.reshape(len(value), -1)
         if self._of in ("dot", "cosine"):

@@ -14,6 +14,9 @@ from onnxcam import Engine
 from onnxcam.cli import main
 from onnxcam.errors import ExportError
 from onnxcam_export import from_onnx
+from onnxcam_export.assemble import build
+from onnxcam_export.sources import onnx_file
+from onnxcam_export.verify import verify
 
 RNG = np.random.default_rng(31)
 PICTURES = RNG.standard_normal((2, 3, 16, 16)).astype(np.float32)
@@ -77,6 +80,25 @@ def close(actual, expected):
     expected = np.asarray(expected)
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_mean_over_a_region_of_a_channels_last_output():
+    """The class is still the channel, and the mask still [N, H, W]."""
+    plain = per_pixel()
+    graph = plain.graph
+    graph.node.append(oh.make_node("Transpose", ["scores"], ["last"], perm=[0, 2, 3, 1]))
+    graph.node.append(oh.make_node("Softmax", ["last"], ["shares"], axis=-1))
+    info = oh.make_tensor_value_info("shares", onnx.TensorProto.FLOAT, ["batch", 8, 8, 3])
+    graph.output[0].CopyFrom(info)
+    mask = RNG.random((2, 8, 8)).astype(np.float32)
+    feed = {"cam_mask": mask, "cam_target": np.array([2, 0])}
+    for score in ("logit", "probability"):
+        outputs = run(from_onnx(plain, "relu1", score, score_of="region"), **feed)
+        first = run(from_onnx(per_pixel("Softmax"), "relu1", score, score_of="region"), **feed)
+        close(outputs["cam_score"], first["cam_score"])
+        close(outputs["cam_gradient"], first["cam_gradient"])
+    source = onnx_file.capture(plain)
+    assert verify(build(source, layer="relu1", score_of="region"), source).error < 1e-4
 
 
 @pytest.mark.parametrize("final", [None, "Softmax", "Sigmoid"])

@@ -200,6 +200,37 @@ class TestInputs:
             assert "--input" in capsys.readouterr().err
 
 
+def test_a_torch_module_of_two_inputs():
+    import torch
+
+    from onnxcam_export import from_torch
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.side = torch.nn.Conv2d(3, 6, 3), torch.nn.Linear(5, 6)
+            self.dense = torch.nn.Linear(6, 4)
+
+        def forward(self, picture, facts):
+            seen = torch.relu(self.conv(picture)).mean((2, 3))
+            return self.dense(seen * torch.sigmoid(self.side(facts)))
+
+    torch.manual_seed(0)
+    network = Network()
+    model = from_torch(network, (torch.zeros(2, 3, 16, 16), torch.zeros(2, 5)))
+    facts = RNG.random((3, 5), np.float32)
+    raw = Engine(model.SerializeToString()).maps(
+        PICTURES, [0, 1, 2], signed=True, inputs={"facts": facts}
+    )
+    activation = torch.relu(network.conv(torch.tensor(PICTURES))).detach().requires_grad_()
+    gate = torch.sigmoid(network.side(torch.tensor(facts)))
+    scores = network.dense(activation.mean((2, 3)) * gate)
+    scores[range(3), [0, 1, 2]].sum().backward()
+    weights = activation.grad.mean((2, 3), keepdim=True)
+    expected = (weights * activation).sum(1).detach().numpy()
+    np.testing.assert_allclose(raw, expected, atol=1e-5 * np.abs(expected).max())
+
+
 def test_one_of_several_outputs():
     plain = small_network()
     graph = plain.graph
