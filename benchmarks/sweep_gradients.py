@@ -117,7 +117,7 @@ def _measure(library: str, name: str, exporter: str, cache: Path | None, sender:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
-            _compare(library, name, cache, row)
+            compare(library, name, cache, row)
             del row["stage"]
         except Exception as error:
             text = next(iter(str(error).strip().splitlines()), "")
@@ -126,7 +126,8 @@ def _measure(library: str, name: str, exporter: str, cache: Path | None, sender:
     sender.send(row)
 
 
-def _compare(library: str, name: str, cache: Path | None, row: dict[str, Any]) -> None:
+def compare(library: str, name: str, cache: Path | None, row: dict[str, Any]) -> None:
+    """Fill `row` with what the exported gradients of one network are off by."""
     from sweep_networks import build_network, capture
 
     torch.manual_seed(0)
@@ -134,7 +135,7 @@ def _compare(library: str, name: str, cache: Path | None, row: dict[str, Any]) -
     row.update(side=network.side, parameters=network.parameters)
     row["stage"] = "export"
     source, network = capture(network, cache, row)
-    from sweep_layers import Explained, layer_near_a_third
+    from sweep_layers import Explained, layer_near_a_third, operators_behind
 
     row["stage"] = "autograd"
     single = network.autograd(torch.float32)
@@ -147,11 +148,11 @@ def _compare(library: str, name: str, cache: Path | None, row: dict[str, Any]) -
     explained = Explained(source, None, "logit")
     row.update(layer=explained.name, tensor=explained.tensor, shape=explained.shape)
     _, gradient = explained.run(network.pictures, TARGETS)
-    found = single.find(explained.raw(source, network.pictures))
+    matches = single.find(explained.raw(source, network.pictures))
     row["nodes"] = explained.nodes
-    if found is None:
+    if not matches:
         raise LookupError(f"no torch tensor has the values of '{explained.tensor}'")
-    expected = explained.exposed(single.gradient(found, TARGETS, "logit"))
+    found, expected = closest(single, matches, explained, gradient)
     row["largest"] = float(np.abs(expected).max())
     row["default logit"] = relative(gradient, expected)
     if double is not None:
@@ -168,11 +169,12 @@ def _compare(library: str, name: str, cache: Path | None, row: dict[str, Any]) -
         row["default probability 64"] = [relative(gradient, exact), relative(expected, exact)]
 
     row["stage"] = "one third"
-    candidate, found = layer_near_a_third(source, single, network.pictures, NEAR)
+    candidate, matches = layer_near_a_third(source, single, network.pictures, NEAR)
     row.update({"third tensor": str(candidate.value.name), "third layer": candidate.name})
+    row["operators"] = operators_behind(source, str(candidate.value.name))
     explained = Explained(source, str(candidate.value.name), "logit")
     _, gradient = explained.run(network.pictures, TARGETS)
-    expected = explained.exposed(single.gradient(found, TARGETS, "logit"))
+    found, expected = closest(single, matches, explained, gradient)
     row["third largest"] = float(np.abs(expected).max())
     # The median over the pictures: in float32 a ReLU flips for one picture and not for another.
     row["third logit"] = float(np.median(by_picture(gradient, expected)))
@@ -182,6 +184,14 @@ def _compare(library: str, name: str, cache: Path | None, row: dict[str, Any]) -
         pairs = by_picture(gradient, exact), by_picture(expected, exact)
         row["third logit 64"] = [float(np.median(errors)) for errors in pairs]
         row["third highest 64"] = [max(errors) for errors in pairs]
+
+
+def closest(autograd: Any, matches: Any, explained: Any, gradient: Any) -> tuple[Any, Any]:
+    """Of several tensors with the layer's values, the one that is the layer."""
+    answers = [
+        (match, explained.exposed(autograd.gradient(match, TARGETS, "logit"))) for match in matches
+    ]
+    return min(answers, key=lambda answer: float(np.median(by_picture(gradient, answer[1]))))
 
 
 def relative(found: Any, expected: Any) -> float:

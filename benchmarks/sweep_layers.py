@@ -10,6 +10,7 @@ import onnxruntime as ort
 from sweep_oracle import Autograd
 
 from onnxcam_export.assemble import build
+from onnxcam_export.gradient.walk import path_between
 from onnxcam_export.layers import Candidate, Layers
 from onnxcam_export.loading import prepare
 from onnxcam_export.score import find_score
@@ -60,10 +61,18 @@ def layer_near_a_third(
     values = tensors(source, [str(c.value.name) for c in nearest], pictures)
     for candidate, value in zip(nearest, values, strict=True):
         found = autograd.find(value)
-        if found is not None:
+        if found:
             return candidate, found
     names = ", ".join(str(c.value.name) for c in nearest[:3])
     raise LookupError(f"no torch tensor has the values of {names}, ...")
+
+
+def operators_behind(source: Any, layer: str) -> list[str]:
+    """The kinds of operators between a layer and the score: the rules that its gradient needs."""
+    model = prepare(source.model)
+    score = find_score(model.graph, "logit").value
+    start = next(v for node in model.graph for v in node.outputs if v.name == layer)
+    return sorted({node.op_type for node in path_between(list(model.graph), start, score)})
 
 
 def tensors(source: Any, names: list[str], pictures: np.ndarray) -> list[np.ndarray]:

@@ -128,6 +128,8 @@ TIMM_ARGUMENTS: dict[str, dict[str, Any]] = {
     "flexivit_small": {"depth": 4},
     "vit_relpos_small_patch16_224": {"depth": 4},
     "vit_srelpos_small_patch16_224": {"depth": 4},
+    "xcit_nano_12_p16_224": {"depth": 3},
+    "pvt_v2_b0": {"depths": (1, 1, 1, 1)},
     "samvit_base_patch16_224": {"embed_dim": 192, "num_heads": 3, "depth": 6},
     "tnt_s_patch16_224": {"depth": 4},
     "naflexvit_base_patch16_gap": SMALL_VIT,

@@ -193,7 +193,7 @@ def _keras(name: str) -> Network:
                 norm.momentum = momentum
         function = dense.activation
         dense.activation = keras.activations.linear
-        spread = float(model(batch, training=False).std(dim=1).mean())
+        spread = float(model(batch, training=False).square().mean().sqrt())
         if hasattr(dense, "kernel") and spread > 0:
             dense.kernel.assign(dense.kernel / spread)
         dense.activation = function
@@ -242,7 +242,7 @@ def _liven_keras(keras: Any, model: Any) -> None:
 
 
 def _settle(model: torch.nn.Module, batch: torch.Tensor) -> None:
-    """Batch-norm statistics of random pictures; a classifier whose scores spread by about 1."""
+    """Batch-norm statistics of random pictures; a classifier whose scores are about 1."""
     norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     with torch.no_grad():
@@ -253,7 +253,7 @@ def _settle(model: torch.nn.Module, batch: torch.Tensor) -> None:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
-        spread = float(_first(model(batch)).std(dim=1).mean())
+        spread = float(_first(model(batch)).square().mean().sqrt())
         layers = [
             m for m in model.modules()
             if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))

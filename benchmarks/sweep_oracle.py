@@ -20,6 +20,7 @@ from onnxcam_export.sources._torch_gradient import score_gradient
 MATCH = 1e-3  # relative to the largest value; runtimes differ by 1e-5, neighbours by 1
 
 Array = npt.NDArray[Any]
+Found = tuple[int, tuple[int, ...]]  # which tensor, and the order of its axes
 
 
 class Record(TorchFunctionMode):
@@ -45,10 +46,15 @@ class Autograd:
         with torch.enable_grad(), self.record:
             self.output = forward(x.clone().requires_grad_())
 
-    def find(self, activation: Array) -> tuple[int, tuple[int, ...]] | None:
-        """The first tensor with these values, and the axes' order in which it has them."""
+    def find(self, activation: Array) -> list[Found]:
+        """The tensors with these values, each with the axes' order in which it has them.
+
+        Several can be: a slice of a concatenation has the values of what was concatenated, but
+        not its gradient, since that is used elsewhere too.
+        """
         wanted = torch.as_tensor(np.ascontiguousarray(activation))
         scale = max(float(wanted.abs().max()), 1e-30)
+        found: list[Found] = []
         for index, tensor in enumerate(self.record.tensors):
             if tensor.numel() != wanted.numel() or sorted(tensor.shape) != sorted(wanted.shape):
                 continue
@@ -57,10 +63,11 @@ class Autograd:
                 if turned.shape != wanted.shape:
                     continue
                 if float((turned.to(wanted) - wanted).abs().max()) <= MATCH * scale:
-                    return index, order
-        return None
+                    found.append((index, order))
+                    break
+        return found
 
-    def gradient(self, found: tuple[int, tuple[int, ...]], targets: Array, score: str) -> Array:
+    def gradient(self, found: Found, targets: Array, score: str) -> Array:
         """d score / d tensor, in the axes' order that was found."""
         index, order = found
         tensor = self.record.tensors[index]

@@ -81,6 +81,9 @@ def markdown(rows: Sequence[Row]) -> str:
         f"\nBars: {BAR:g} at the default layer; at one third of the depth {RATIO:g} times "
         "float32 autograd's own error against float64 (1e-4 against float32 where a network "
         "does not run in float64).\n",
+        "Operators between the layers at one third of the depth and the scores: "
+        + ", ".join(sorted({name for row in rows for name in row.get("operators", [])}))
+        + "\n",
         "## Exceptions\n",
     ]
     bad = [row for row in rows if verdict(row) != "ok"]
