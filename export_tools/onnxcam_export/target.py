@@ -21,6 +21,10 @@ from onnxcam.errors import ExportError
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.shapes import dims, reshape_like
 
+# Of more classes (the elements of a detector's output) the file holds no tables of their length:
+# two million of them would be 25 MB.
+STORED = 10_000
+
 
 @dataclass(frozen=True)
 class Target:
@@ -94,10 +98,14 @@ def _checked(op: Ops, given: ir.Value, highest: ir.Value, classes: int) -> Targe
 
 def one_hot_seed(op: Ops, target: Target, score: ir.Value) -> ir.Value:
     """1 at each image's class, 0 elsewhere, with the shape and dtype of `score`."""
-    column = op.ints(1)
-    ones = op.const(np.ones(target.classes), score.dtype)
+    column, count = op.ints(1), target.classes
+    if count <= STORED:
+        ones = op.const(np.ones(count), score.dtype)
+        classes = op.const(np.arange(count)[None], ir.DataType.INT64)
+    else:
+        ones = op.Expand(op.const(1.0, score.dtype), op.ints(count))
+        classes = op.Unsqueeze(op.Range(0, op.const(count), 1), op.ints(0))
     checked = nan_where_out_of_range(op, target, op.Gather(ones, target.index), axes=0)
-    classes = op.const(np.arange(target.classes)[None], ir.DataType.INT64)
     hit = op.Equal(op.Unsqueeze(target.index, column), classes)
     seed = op.Where(hit, op.Unsqueeze(checked, column), 0.0)
     return seed if len(dims(score)) == 2 else reshape_like(op, seed, score)

@@ -72,7 +72,7 @@ def run(model, **feed):
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    found = session.run(None, {"picture": PICTURES, **feed})
+    found = session.run(None, {"picture": PICTURES} | feed)
     return dict(zip([o.name for o in session.get_outputs()], found, strict=True))
 
 
@@ -165,6 +165,40 @@ def test_one_class_of_one_box(final, score, batch):
     close(outputs["cam_gradient"], activation.grad)
     with pytest.raises(Exception, match="out of data bounds"):
         run(model, cam_target=np.array([0, 64 * 3]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_file_holds_no_tables_of_many_elements(dtype):
+    """[N, 65536 places, 3]: one number of each place is the picture's own pixel, halved."""
+    element = oh.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [
+        oh.make_node("Relu", ["picture"], ["positive"]),
+        oh.make_node("Mul", ["positive", "half"], ["halved"]),
+        oh.make_node("Transpose", ["halved"], ["boxes"], perm=[0, 2, 3, 1]),
+    ]
+    shape = ["batch", 3, 256, 256]
+    graph = oh.make_graph(
+        nodes,
+        "many",
+        [oh.make_tensor_value_info("picture", element, shape)],
+        [oh.make_tensor_value_info("boxes", element, ["batch", 256, 256, 3])],
+        [from_array(np.array(0.5, dtype), "half")],
+    )
+    plain = oh.make_model(graph, opset_imports=[oh.make_opsetid("", 18)], ir_version=9)
+    pool = oh.make_node("MaxPool", ["positive"], ["same"], kernel_shape=[1, 1])
+    graph = plain.graph
+    graph.node.insert(1, pool)  # says where the channels are
+    graph.node[2].input[0] = "same"
+    model = from_onnx(plain, "positive", score_of="element")
+    assert len(model.SerializeToString()) < 20_000
+    pictures = np.ones((2, 3, 256, 256), dtype)
+    targets = np.array([7 * 256 * 3 + 5 * 3 + 2, 256 * 256 * 3 - 1])
+    gradient = run(model, picture=pictures, cam_target=targets)["cam_gradient"]
+    expected = np.zeros_like(gradient)
+    expected[0, 2, 7, 5] = expected[1, 2, 255, 255] = 0.5
+    np.testing.assert_array_equal(gradient, expected)
+    with pytest.raises(Exception, match="out of data bounds"):
+        run(model, picture=pictures, cam_target=np.array([0, 256 * 256 * 3]))
 
 
 @pytest.mark.parametrize("score_of", ["dot", "cosine"])
