@@ -194,6 +194,14 @@ class TestLayers:
         both = op_types(from_onnx(plain, ["conv1", "conv2"]))
         assert len(both) == len(early) + 2  # Identity of activation and of gradient
 
+    def test_two_layers_of_one_gradient_have_an_output_each(self):
+        plain = small_network(extra=(oh.make_node("Dropout", ["relu2"], ["dropped"]),))
+        next(n for n in plain.graph.node if n.op_type == "GlobalAveragePool").input[0] = "dropped"
+        outputs = run(from_onnx(plain, ["relu2", "dropped"]), TARGETS[:, 0])
+        expected = autograd(plain, "relu2", TARGETS[:, 0])
+        close(outputs["cam_gradient"], expected)
+        close(outputs["cam_gradient_1"], expected)
+
     def test_with_targets_and_weights(self):
         plain = small_network()
         model = from_onnx(plain, ["relu2", "conv1"], emit="weights", targets=2)
