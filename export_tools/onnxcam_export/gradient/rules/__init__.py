@@ -3,8 +3,9 @@
 A rule is called as `rule(op, node, dy, ...)`: `op` emits nodes, `node` is the forward node,
 `dy` the gradient at its first output (one more argument per further output, None where nothing
 flows). It returns one gradient per input (or a function that emits it when it is wanted), None
-where none flows; the walk sums broadcasts back
-(:data:`BROADCASTING`) and adds up what several consumers contribute.
+where none flows; the walk sums broadcasts back (:data:`BROADCASTING`) and adds up what several
+consumers contribute. A rule that cannot do it raises UnsupportedOpError with the reason alone; the
+walk adds operator, opset and the nearest layer that works.
 
 Notation of the rows: x, x0, x1 are inputs, y the output, dy its gradient, dx what is returned.
 """
