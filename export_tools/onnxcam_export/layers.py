@@ -93,7 +93,7 @@ class Layers:
         inputs = [v for v in graph.inputs if not v.is_initializer()]
         self._picture = inputs[0] if inputs else None
         self._axes = channel_axes(self._nodes, self._picture)
-        self._tokens = token_grids(self._nodes, self._axes)
+        self._tokens = token_grids(self._nodes, self._axes, self._picture_rank())
         self._names = framework_names(self._nodes)
         self._leads_to_score = {
             value
@@ -143,6 +143,12 @@ class Layers:
             value = self._before_projections(value)
         elif not any(_has_weights(n) for n in path) and (node := self._last_weighted_before(value)):
             value, note = node.inputs[0] or value, "the one after it is already the class map"
+        behind = sum(_has_weights(node) for node in path)
+        if not note and 2 * behind > sum(_has_weights(node) for node in self._nodes):
+            note = (
+                "most of the network lies behind it, without a layer whose grid the graph tells; "
+                "name a layer"
+            )
         return self._candidate(self._behind_pools(value), note)
 
     def last_convolution(self) -> Candidate:
@@ -239,7 +245,19 @@ class Layers:
             return False
         if len(sizes) == 1 and self._picture_rank() > 3:
             return value in self._tokens and max(self._tokens[value].grid) > 1
+        if not self._parts_tokens_rightly(value):
+            return False
         return self._picture_rank() in (0, len(sizes) + 2)
+
+    def _parts_tokens_rightly(self, value: ir.Value) -> bool:
+        """False where a Reshape parts a sequence of tokens otherwise than into its grid."""
+        node = value.producer()
+        x = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
+        if x is None or x.shape is None or len(x.shape) != 3 or self._picture_rank() < 4:
+            return True
+        tokens = self._tokens.get(x)
+        sizes = [s for i, s in enumerate(dims(value)) if i not in (0, self._axes[value])]
+        return tokens is not None and tokens.prefix == 0 and list(tokens.grid) == sizes
 
     def _picture_rank(self) -> int:
         """The rank of the model's input, 0 where it is not known or is no batch of pictures."""
@@ -295,8 +313,10 @@ class Layers:
     def _behind_pools(self, value: ir.Value) -> ir.Value:
         while (node := value.producer()) is not None:
             before = node.inputs[0] if node.inputs else None
-            drops_class_token = before in self._tokens and node.op_type in ("Slice", "Gather")
-            if node.op_type not in _SAME_ACTIVATION and not drops_class_token:
+            # Without its class token, or laid out otherwise, a sequence says the same.
+            known = before in self._tokens or (node.op_type == "Reshape" and value in self._tokens)
+            same_tokens = known and node.op_type in ("Slice", "Gather", "Reshape")
+            if node.op_type not in _SAME_ACTIVATION and not same_tokens:
                 break
             if before is None or not self._is_spatial(before) or before not in self._leads_to_score:
                 break

@@ -4,7 +4,8 @@ Tokens come from a grid: a Reshape lays an activation [N, C, h, w] out as a sequ
 tokens. From there on the layout is carried along: class and register tokens are put in front by
 Concat, cut off by Slice or Gather, everything that works row by row keeps the order. What comes
 out of attention is a new sequence; it takes the layout of the latest one with as many tokens,
-which is the one it is added to.
+which is the one it is added to. Any other Reshape may change the order (Hiera sorts its tokens
+by windows): nothing is known of what it makes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from onnxcam_export.channel_axis import works_on_rows
+from onnxcam_export.channel_axis import is_dense, works_on_rows
 from onnxcam_export.gradient.shapes import constant, dims, int_attribute, ints_attribute
 
 
@@ -40,17 +41,21 @@ class Tokens:
 
 
 def token_grids(
-    nodes: Sequence[ir.Node], channel_axes: Mapping[ir.Value, int]
+    nodes: Sequence[ir.Node], channel_axes: Mapping[ir.Value, int], picture_rank: int = 0
 ) -> dict[ir.Value, Tokens]:
-    """The layout of every sequence of tokens of which it is known."""
+    """The layout of every sequence of tokens of which it is known.
+
+    A grid has as many axes as the picture (of rank `picture_rank` with batch and channels; 0:
+    not known).
+    """
     found: dict[ir.Value, Tokens] = {}
     latest: dict[int, Tokens] = {}  # by the number of tokens
     for node in nodes:
         for value in node.outputs:
             tokens = (
-                _laid_out(node, channel_axes)
+                _laid_out(node, channel_axes, picture_rank)
                 or _carried(node, value, found)
-                or _as_many(value, channel_axes, latest)
+                or _out_of_attention(node, value, channel_axes, latest)
             )
             if tokens is not None and value.shape is not None:
                 count = dims(value)[tokens.axis]
@@ -67,12 +72,16 @@ def picks_grid_tokens(node: ir.Node, tokens: Tokens) -> bool | None:
     return any(tokens.prefix <= index < tokens.end for index in picked)
 
 
-def _laid_out(node: ir.Node, channel_axes: Mapping[ir.Value, int]) -> Tokens | None:
+def _laid_out(
+    node: ir.Node, channel_axes: Mapping[ir.Value, int], picture_rank: int
+) -> Tokens | None:
     """[N, C, *grid] as [N, C, T], or [N, *grid, C] as [N, T, C]."""
     x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
     if node.op_type != "Reshape" or x is None or x not in channel_axes:
         return None
     if x.shape is None or y.shape is None or len(y.shape) != 3 or len(x.shape) < 4:
+        return None
+    if picture_rank > 3 and len(x.shape) != picture_rank:
         return None
     sizes, after = dims(x), dims(y)
     last = channel_axes[x] == len(sizes) - 1
@@ -114,19 +123,34 @@ def _carried(node: ir.Node, value: ir.Value, found: Mapping[ir.Value, Tokens]) -
             return None
         start = picked.index(whole[0])
         return replace(tokens, prefix=start) if picked[start:][: len(whole)] == whole else None
+    if node.op_type == "Reshape":
+        return tokens if dims(value)[1:] == dims(source)[1:] else None
     same_length = dims(value)[tokens.axis] == dims(source)[tokens.axis]
     return tokens if same_length and works_on_rows(node, tokens.axis) else None
 
 
-def _as_many(
-    value: ir.Value, channel_axes: Mapping[ir.Value, int], latest: Mapping[int, Tokens]
+def _out_of_attention(
+    node: ir.Node,
+    value: ir.Value,
+    channel_axes: Mapping[ir.Value, int],
+    latest: Mapping[int, Tokens],
 ) -> Tokens | None:
+    """[N, T, heads, d] joined to [N, T, C], or the product of attention and values itself."""
     if value not in channel_axes or value.shape is None or len(value.shape) != 3:
         return None
     axis = 3 - channel_axes[value]  # of [N, T, C] or [N, C, T]
     count = dims(value)[axis] if axis in (1, 2) else None
     known = latest.get(count) if count is not None else None
-    return None if known is None else replace(known, axis=axis)
+    if known is None:
+        return None
+    if node.op_type == "Reshape":
+        x = node.inputs[0]
+        before = dims(x) if x is not None and x.shape is not None else []
+        if len(before) < 4 or axis != 1 or before[1] != count:
+            return None
+    elif node.op_type not in ("MatMul", "Einsum") or is_dense(node):
+        return None
+    return replace(known, axis=axis)
 
 
 def _picked(node: ir.Node, axis: int, output: int = 0) -> list[int] | None:

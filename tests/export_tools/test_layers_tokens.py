@@ -188,3 +188,31 @@ def test_channels_last_and_windows():
     named = run(from_onnx(model, "norm"), x)
     _, gradient = autograd(module, "norm", x, TARGETS)
     assert_close(named[1], gradient.transpose(0, 3, 1, 2))
+
+
+class Unrolled(nn.Module):
+    """Hiera's way: the tokens are sorted by windows once, and pooled by a Reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8)
+        self.mlp, self.head = nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        n, _, c = x.shape
+        x = x.reshape(n, 2, 2, 3, 2, c).permute(0, 2, 4, 1, 3, 5).reshape(n, 24, c)
+        x = x + torch.relu(self.mlp(self.norm(x)))
+        return self.head(x.reshape(n, 4, 6, c).amax(1).mean(1))
+
+
+def test_a_changed_order_of_tokens_is_no_grid():
+    torch.manual_seed(0)
+    layers = layers_of(older_export(Unrolled(), pictures()))
+    for candidate in layers.candidates():
+        assert candidate.name == "embed" or candidate.value.name.startswith(("/Reshape", "/Transp"))
+    default = layers.default()
+    assert default.name == "embed"
+    assert "most of the network" in default.note
+    with pytest.raises(LayerError, match="name the grid"):
+        layers.find("norm")
