@@ -51,11 +51,11 @@ def equal_attributes(node: ir.Node) -> Hashable | None:
     attributes = []
     for name, attribute in sorted(node.attributes.items()):
         value = attribute.value
-        if isinstance(value, (ir.Graph, ir.Function)):
+        if attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
             return None
-        if isinstance(value, ir.TensorProtocol):
+        if attribute.type is ir.AttributeType.TENSOR:
             value = (str(value.dtype), tuple(value.shape.numpy()), value.tobytes())
         elif isinstance(value, (list, tuple)):
             value = tuple(value)
-        attributes.append((name, str(attribute.type), value))
+        attributes.append((name, attribute.type, value))
     return tuple(attributes)

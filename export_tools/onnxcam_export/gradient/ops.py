@@ -104,7 +104,8 @@ class Ops:
             for i, x in enumerate(inputs)
         ]
         attributes = {key: value for key, value in (attributes or {}).items() if value is not None}
-        node = ir.node(op_type, values, attributes=attributes, num_outputs=outputs)
+        given = [_attribute(key, value) for key, value in attributes.items()]
+        node = ir.Node("", op_type, values, given, num_outputs=outputs)
         node.name = self._unique(op_type)
         for value in node.outputs:
             value.name = self._unique(f"{op_type}_out")
@@ -156,6 +157,15 @@ class Ops:
             if name not in self._taken:
                 self._taken.add(name)
                 return name
+
+
+def _attribute(name: str, value: Any) -> ir.Attr:
+    """As ir.convenience would guess it; its guessing takes half of a large model's export."""
+    if type(value) is int:
+        return ir.AttrInt64(name, value)
+    if type(value) in (list, tuple) and value and all(type(item) is int for item in value):
+        return ir.AttrInt64s(name, value)
+    return ir.convenience.convert_attribute(name, value)
 
 
 def _dtype(operand: Operand) -> ir.DataType | None:
