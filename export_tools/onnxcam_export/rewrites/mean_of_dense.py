@@ -106,9 +106,10 @@ def _shape(node: ir.Node | None) -> list[int] | None:
     if node is None or node.op_type != "Reshape":
         return None
     array = constant(node.inputs[1])
-    if array is None or array.ndim != 1 or (array[1:] < 1).any():
+    if array is None or array.ndim != 1:
         return None
-    return [int(size) for size in array]
+    sizes = [int(size) for size in array.reshape(-1)]
+    return None if min(sizes[1:], default=0) < 1 else sizes
 
 
 def _scattered(reshape: ir.Node) -> ir.Node | None:
