@@ -34,9 +34,9 @@ Array = npt.NDArray[Any]
 # float32 itself wavers by up to some 2e-3 in the middle of a deep network; a wrong rule is off
 # by its whole value.
 TOLERANCE = 1e-2
-# In a quantised path the evaluator and the runtime round some values to neighbouring integers,
+# In a quantised or half-precision path the evaluator and the runtime round some values apart,
 # which moves saturation masks further down.
-TOLERANCE_QUANTISED = 0.2
+TOLERANCE_ROUNDED = 0.2
 DIRECTIONS = 4
 
 
@@ -221,7 +221,7 @@ def _against_differences(head: _Head, case: _Case, seed: int) -> Verification:
         in_graph.append(float(products.sum()))
         scale = float(np.sqrt((products**2).sum())) or abs(numerical[-1]) or 1.0
         error = max(error, abs(in_graph[-1] - numerical[-1]) / scale)
-    tolerance = TOLERANCE_QUANTISED if head.quantised else TOLERANCE
+    tolerance = TOLERANCE_ROUNDED if head.rounded else TOLERANCE
     name = f"{case.title}against central differences in float64 (directional derivatives)"
     return Verification(name, in_graph, numerical, error, tolerance)
 
@@ -239,7 +239,10 @@ class _Head:
         self._append, self._of = built.score.append, built.score.of
         self._feed, self._channel_axis = feed, built.score.channel_axis
         path = path_between(list(graph), activation, score)
-        self.quantised = any(node.op_type == "QuantizeLinear" for node in path)
+        halves = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+        self.rounded = activation.dtype in halves or any(
+            node.op_type == "QuantizeLinear" for node in path
+        )
         produced = {v for node in path for v in node.outputs} | {activation}
         outside = {
             v for node in path for v in node.inputs
