@@ -5,7 +5,7 @@ where Flatten and a dense layer follow the activation the gradient is a product 
 weights (VGG16: 25088 x 4096, 411 MB read for every map). Averaged over the pixels at export, they
 are 512 x 4096. A MaxPool between the two only moves values: its scatter does not change a sum.
 
-VGG16 at 224 px, `emit="weights"` over plain, 2 threads: RATIO
+VGG16 at 224 px, `emit="weights"` over plain, 2 threads: 1.03; the whole gradient 1.07.
 """
 
 from __future__ import annotations
