@@ -139,3 +139,36 @@ def test_max_pool_ties_go_to_the_first():
     pooled = torch.nn.functional.max_pool2d(tensor, 3, 2, 1)
     (pooled * torch.tensor(seed)).sum().backward()
     np.testing.assert_array_equal(actual, tensor.grad.numpy())
+
+
+def test_resize_to_sizes_computed_from_an_open_batch_agrees_with_torch():
+    torch = pytest.importorskip("torch")
+    import onnx
+    import onnx.helper as oh
+    import onnxruntime as ort
+
+    from helpers_gradients import with_gradients
+
+    nodes = [
+        oh.make_node("Shape", ["x0"], ["batch"], start=0, end=1),
+        oh.make_node("Concat", ["batch", "rest"], ["sizes"], axis=0),
+        oh.make_node("Resize", ["x0", "", "", "sizes"], ["y0"], mode="linear"),
+    ]
+    graph = oh.make_graph(
+        nodes,
+        "resize",
+        [oh.make_tensor_value_info("x0", onnx.TensorProto.FLOAT, ["batch", 2, 4, 5])],
+        [oh.make_tensor_value_info("y0", onnx.TensorProto.FLOAT, ["batch", 2, 7, 9])],
+        [onnx.numpy_helper.from_array(np.array([2, 7, 9]), "rest")],
+    )
+    plain = oh.make_model(graph, opset_imports=[oh.make_opsetid("", 18)], ir_version=9)
+    derived = with_gradients(plain, ["x0"])
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((3, 2, 4, 5)).astype(np.float32)
+    seed = rng.standard_normal((3, 2, 7, 9)).astype(np.float32)
+    session = ort.InferenceSession(derived.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["dx0"], {"x0": x, "v0": seed})
+    tensor = torch.tensor(x, requires_grad=True)
+    resized = torch.nn.functional.interpolate(tensor, (7, 9), mode="bilinear")
+    (resized * torch.tensor(seed)).sum().backward()
+    np.testing.assert_allclose(found, tensor.grad.numpy(), atol=1e-5)

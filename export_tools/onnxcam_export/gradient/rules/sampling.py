@@ -105,6 +105,8 @@ def _resize(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
             continue
         if before is not None and before == after and scale is None and crop in (None, (0, 1)):
             continue
+        if axis == 0 and scale is None and (before is None or after is None):
+            continue  # sizes put together from the batch's own: nobody resizes along the batch
         if before is None or after is None:
             if scale is None or scale != int(scale):
                 raise ExportError(
