@@ -23,8 +23,10 @@ def network(convolutions, head="dense", size=9):
     for number, (shape, attributes) in enumerate(convolutions):
         weights[f"w{number}"] = RNG.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
         nodes.append(oh.make_node("Conv", [value, f"w{number}"], [f"c{number}"], **attributes))
-        nodes.append(oh.make_node("Relu", [f"c{number}"], [f"r{number}"]))
-        value = f"r{number}"
+        value = f"c{number}"
+        if head != "linear class maps" or number + 1 < len(convolutions):
+            nodes.append(oh.make_node("Relu", [value], [f"r{number}"]))
+            value = f"r{number}"
     nodes.append(oh.make_node("GlobalAveragePool", [value], ["pooled"]))
     nodes.append(oh.make_node("Flatten", ["pooled"], ["flat" if head == "dense" else "logits"]))
     channels = convolutions[-1][0][0]
@@ -68,7 +70,7 @@ CONVOLUTIONS = {
 PLAIN = ((4, 4, 3, 3), {"pads": [1] * 4})
 
 
-@pytest.mark.parametrize("head", ["dense", "class maps"])
+@pytest.mark.parametrize("head", ["dense", "class maps", "linear class maps"])
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
 def test_with_and_without_rewrites_is_the_same(kind, head, monkeypatch):
     plain = network([PLAIN, *CONVOLUTIONS[kind]], head)
@@ -105,7 +107,7 @@ def test_class_maps_are_an_outer_product():
 
 
 def test_an_invalid_target_is_an_error_in_every_rewritten_head():
-    for head, layer in (("dense", "r1"), ("class maps", "r0")):
+    for head, layer in (("dense", "r1"), ("class maps", "r0"), ("linear class maps", "r0")):
         model = from_onnx(network([PLAIN, ((8, 4, 1, 1), {})], head), layer)
         with pytest.raises(Exception, match=r"out of data bounds|invalid ind|out of range"):
             gradients(model, (0, 99, 1))

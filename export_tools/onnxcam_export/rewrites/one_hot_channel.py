@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxcam_export.gradient.ops import Ops
@@ -37,19 +38,25 @@ def _carry(
     output = node.outputs[0]
     first = node.inputs[0] if node.inputs else None
     if node.op_type == "Reshape" and first is seed and _is_class_map(node):
-        rank = _length(node.inputs[1])
-        ones = op.Cast(target.in_range, to=seed.dtype)
-        shaped = op.Reshape(ones, op.ints(-1, *[1] * (rank - 1)))
-        keep = op.Reshape(target.in_range, op.ints(-1, *[1] * (rank - 1)))
-        channel[output] = op.Where(keep, shaped, float("nan"))
+        # Of what is no class the row of the weights is refused or NaN; here every image has its 1.
+        channel[output] = op.const(np.ones([1] * _length(node.inputs[1])), seed.dtype)
     elif node.op_type == "Mul" and first in channel and _is_scalar(node.inputs[1]):
         channel[output] = op.Mul(channel[first], node.inputs[1])
     elif node.op_type == "Expand" and first in channel:
-        channel[output] = channel[first]  # the consumers broadcast it
+        channel[output] = op.Expand(channel[first], _spatial_part(op, node.inputs[1]))
     elif node.op_type == "Where" and node.inputs[1] in channel and _is_zero(node.inputs[2]):
         mask = _channel_of_mask(op, target, first)
         if mask is not None:
             channel[output] = op.Where(mask, channel[node.inputs[1]], 0.0)
+
+
+def _spatial_part(op: Ops, shape: ir.Value | None) -> ir.Value:
+    """[N, C, *spatial] as [1, 1, *spatial]."""
+    sizes = constant(shape)
+    if sizes is not None:
+        return op.ints(1, 1, *[int(size) for size in sizes[2:]])
+    spatial = op.Slice(shape, op.ints(2), op.ints(np.iinfo(np.int64).max))
+    return op.Concat(op.ints(1, 1), spatial, axis=0)
 
 
 def _length(shape: ir.Value | None) -> int:
