@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from onnxcam_export.gradient import Ops, gradient
-from onnxcam_export.gradient.ops import FLOATS
+from onnxcam_export.gradient.ops import FLOATS, names_in
 from onnxcam_export.loading import prepare
 
 # Outputs that are no floats.
@@ -92,9 +92,7 @@ def with_gradients(forward: onnx.ModelProto, active: list[str]) -> onnx.ModelPro
     forward = onnx.ModelProto.FromString(forward.SerializeToString())
     model = prepare(forward)
     graph = model.graph
-    taken = {str(v.name) for node in graph for v in node.outputs} | set(graph.initializers)
-    taken |= {str(v.name) for v in graph.inputs}
-    op = Ops(taken, model.opset_imports[""])
+    op = Ops(names_in(graph), model.opset_imports[""])
     total, seeds = None, []
     for number, output in enumerate(list(graph.outputs)):
         if output.dtype not in FLOATS:

@@ -75,7 +75,7 @@ def from_onnx(
         OnnxcamError: ModelError (unreadable file), LayerError, UnsupportedOpError, ExportError,
             PreprocessError, ContractError (labels), MissingExtraError (onnx not installed).
     """
-    _need_onnx()
+    need_onnx("exporting")
     from onnxcam_export.assemble import build
     from onnxcam_export.sources import onnx_file
 
@@ -119,7 +119,7 @@ def from_torch(
 
     The other arguments, the result and the errors are those of :func:`from_onnx`.
     """
-    _need_onnx()
+    need_onnx("exporting")
     from onnxcam_export.assemble import build, first_layer
     from onnxcam_export.sources import pytorch
 
@@ -162,7 +162,7 @@ def from_keras(
 
     The other arguments, the result and the errors are those of :func:`from_onnx`.
     """
-    _need_onnx()
+    need_onnx("exporting")
     from onnxcam_export.assemble import build, first_layer
     from onnxcam_export.sources import keras_model
 
@@ -174,11 +174,12 @@ def from_keras(
     ).model  # fmt: skip
 
 
-def _need_onnx() -> None:
+def need_onnx(what: str) -> None:
+    """Say which extra to install when `what` needs onnx and it is not there."""
     try:
         import onnx  # noqa: F401
         import onnx_ir  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"exporting needs the package {error.name!r}: pip install 'onnxcam[export]'"
+            f"{what} needs the package {error.name!r}: pip install 'onnxcam[export]'"
         ) from error

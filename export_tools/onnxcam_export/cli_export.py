@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxcam.contract import TARGET
 from onnxcam.errors import ExportError
+from onnxcam_export import need_onnx
 
 if TYPE_CHECKING:
     from onnxcam_export.assemble import Built
@@ -79,9 +80,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from onnxcam_export import _need_onnx
-
-    _need_onnx()
+    need_onnx("exporting")
     from onnxcam_export.assemble import build
     from onnxcam_export.writing import write
 

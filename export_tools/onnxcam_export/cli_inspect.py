@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from onnxcam.contract import METADATA_KEY, TARGET, Contract
-from onnxcam.errors import MissingExtraError, OnnxcamError
+from onnxcam.errors import OnnxcamError
+from onnxcam_export import need_onnx
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        import onnx  # noqa: F401
-        import onnx_ir  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"inspect needs the package {error.name!r}: pip install 'onnxcam[export]'"
-        ) from error
+    need_onnx("inspect")
     from onnxcam_export.loading import load_proto, opset_of
 
     proto = load_proto(args.model)

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnxcam import contract as names
 from onnxcam_export.exposure import channels_first_of, exposed_shape, grid_only
 from onnxcam_export.gradient import Ops, gradient
+from onnxcam_export.gradient.ops import names_in
 from onnxcam_export.gradient.shapes import dims
 from onnxcam_export.layers import Candidate
 from onnxcam_export.merging import merge_equal
@@ -45,7 +46,7 @@ def emit(
     """
     graph = model.graph
     forward = list(graph)
-    op = Ops(_names(graph), model.opset_imports[""])
+    op = Ops(names_in(graph), model.opset_imports[""])
     batch = picture.shape[0] if picture.shape is not None else ir.SymbolicDim("batch")
     value = scored.value
     inputs: list[ir.Value] = []
@@ -167,11 +168,3 @@ def _named(value: ir.Value, name: str, shape: Sequence[int | ir.SymbolicDim]) ->
     value.dtype = ir.DataType.FLOAT
     value.shape = ir.Shape(shape)
     return value
-
-
-def _names(graph: ir.Graph) -> set[str]:
-    taken = {str(v.name) for v in graph.inputs} | set(graph.initializers)
-    for node in graph:
-        taken.add(str(node.name))
-        taken.update(str(v.name) for v in node.outputs)
-    return taken

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from onnxcam.errors import ModelError
 from onnxcam_export.gradient.inference import complete_shapes
-from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.gradient.ops import Ops, names_in
 from onnxcam_export.lowered import fused, quantized
 from onnxcam_export.lowered.branches import inline_fixed_branch
 
@@ -33,7 +33,7 @@ def lower(model: ir.Model) -> None:
     """
     graph = model.graph
     opset = model.opset_imports[""]
-    names = _names(graph)
+    names = names_in(graph)
     op = Ops(names, opset, prefix="lowered/")
     table = dict(LOWERINGS)
     if opset < fused.GROUP_NORMALIZATION_OPSET:
@@ -74,11 +74,3 @@ def _replace(
         old.name = f"{name}/fused"
         new.name = name
     graph.remove(node, safe=True)
-
-
-def _names(graph: ir.Graph) -> set[str]:
-    taken = {str(v.name) for v in graph.inputs} | set(graph.initializers)
-    for node in graph:
-        taken.add(str(node.name))
-        taken.update(str(v.name) for v in node.outputs)
-    return taken

@@ -186,3 +186,12 @@ def _result_dtype(
         return value.dtype if value is not None else ir.DataType.FLOAT
     first = inputs[1] if op_type == "Where" else inputs[0] if inputs else None
     return first.dtype if first is not None else None
+
+
+def names_in(graph: ir.Graph) -> set[str]:
+    """Every name that is taken in a graph."""
+    taken = {str(v.name) for v in graph.inputs} | set(graph.initializers)
+    for node in graph:
+        taken.add(str(node.name))
+        taken.update(str(v.name) for v in node.outputs)
+    return taken

@@ -65,15 +65,11 @@ def _pointwise_row(op: Ops, node: ir.Node, target: Target) -> ir.Value:
 
 def is_pointwise(node: ir.Node) -> bool:
     """A ConvTranspose of one tap, stride 1, with constant weights and no padding."""
-    ones = all(
-        x == 1
-        for name in ("kernel_shape", "strides", "dilations", "group")
-        if name in node.attributes
-        for x in (
-            [int_attribute(node, name, 1)] if name == "group" else ints_attribute(node, name) or []
-        )
-    )
-    zeros = not any(
-        x for name in ("pads", "output_padding") for x in ints_attribute(node, name) or []
-    )
-    return ones and zeros and constant(node.inputs[1]) is not None
+    steps = [int_attribute(node, "group", 1)]
+    for name in ("kernel_shape", "strides", "dilations"):
+        steps += ints_attribute(node, name) or []
+    margins = [
+        *(ints_attribute(node, "pads") or []),
+        *(ints_attribute(node, "output_padding") or []),
+    ]
+    return set(steps) == {1} and not any(margins) and constant(node.inputs[1]) is not None
