@@ -141,8 +141,8 @@ MobileNetV3Small MobileNetV3Large DenseNet121 NASNetMobile EfficientNetB0 Effici
 EfficientNetV2S ConvNeXtTiny
 """.split()
 
-# Smallest side that a Keras family takes, where it is more than 64.
-KERAS_SIZES = {"Xception": 96, "InceptionV3": 96, "InceptionResNetV2": 96, "NASNetMobile": 96}
+# Where 64 is too small for a Keras family, or leaves one position at its last layer.
+KERAS_SIZES = {"Xception": 96, "InceptionV3": 128, "InceptionResNetV2": 128, "NASNetMobile": 96}
 
 
 def torchvision_names(torchvision: Any) -> list[str]:

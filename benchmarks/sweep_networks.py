@@ -43,10 +43,9 @@ class Network:
 
     def autograd(self, dtype: torch.dtype) -> Autograd:
         model = self.model
-        if dtype == torch.float64 and self.library == "keras":
-            raise NotImplementedError("Keras layers keep their dtype")
         if dtype != torch.float32:
-            model = copy.deepcopy(model).to(dtype)
+            keras = self.library == "keras"
+            model = _keras_twin(self) if keras else copy.deepcopy(model).to(dtype)
         forward: Callable[[torch.Tensor], torch.Tensor] = model
         if self.library == "keras":
             forward = lambda x: model(x, training=False)  # noqa: E731
@@ -170,14 +169,19 @@ def _at_smallest_size(library: str, name: str) -> tuple[Any, int]:
     raise AssertionError("unreachable")
 
 
+def _keras_model(name: str, side: int) -> Any:
+    import keras
+
+    build = getattr(keras.applications, name)
+    return build(weights=None, input_shape=(side, side, 3), classes=table.CLASSES)
+
+
 def _keras(name: str) -> Network:
     import keras
 
     keras.utils.set_random_seed(0)
     side = table.KERAS_SIZES.get(name, 64)
-    model = getattr(keras.applications, name)(
-        weights=None, input_shape=(side, side, 3), classes=table.CLASSES
-    )
+    model = _keras_model(name, side)
     pictures = np.random.default_rng(0).standard_normal((BATCH, side, side, 3), np.float32)
     _liven_keras(keras, model)
     norms = [x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
@@ -198,6 +202,21 @@ def _keras(name: str) -> Network:
             dense.kernel.assign(dense.kernel / spread)
         dense.activation = function
     return Network("keras", name, model, pictures)
+
+
+def _keras_twin(network: Network) -> Any:
+    """The same network in float64: Keras layers keep the dtype that they were built with."""
+    import keras
+
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        twin = _keras_model(network.name, network.side)
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+    twin.set_weights([np.asarray(weight, np.float64) for weight in network.model.get_weights()])
+    return twin
 
 
 def _parameters(model: Any) -> list[Any]:
