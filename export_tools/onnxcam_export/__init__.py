@@ -39,6 +39,7 @@ def from_onnx(
     targets: int | None = None,
     emit: str = "gradient",
     score_of: str = "class",
+    grid: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
     """Make an explaining model of a plain ONNX model.
 
@@ -65,6 +66,9 @@ def from_onnx(
         emit: `gradient`, or `weights`: its mean over space, which is all that Grad-CAM needs.
         score_of: `class`; or `element`, `region`, `dot`, `cosine`: a number made of the output,
             see :mod:`onnxcam_export.score_of`.
+        grid: (height, width) of the grid on which the tokens of the named layer lie, for a
+            sequence [N, tokens, channels] of which the graph does not tell it; the tokens
+            beyond height * width (class and register tokens) stand in front.
 
     Returns:
         The model: original inputs and outputs, plus `cam_target` int64 [N] ([N, K] with
@@ -83,7 +87,7 @@ def from_onnx(
         onnx_file.capture(model_or_path), layer=layer, score=score, activation=activation,
         output_name=output_name, input_name=input_name, preprocess=preprocess, labels=labels,
         size=size, target_input=target_input, targets=targets, emit=emit, score_of=score_of,
-        output=output,
+        grid=grid, output=output,
     ).model  # fmt: skip
 
 
@@ -103,6 +107,7 @@ def from_torch(
     targets: int | None = None,
     emit: str = "gradient",
     score_of: str = "class",
+    grid: tuple[int, int] | None = None,
     dynamic_batch: bool = True,
 ) -> onnx.ModelProto:
     """Make an explaining model of a PyTorch module.
@@ -127,7 +132,7 @@ def from_torch(
     return build(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, target_input=target_input,
-        targets=targets, emit=emit, score_of=score_of, output=output,
+        targets=targets, emit=emit, score_of=score_of, grid=grid, output=output,
     ).model  # fmt: skip
 
 
@@ -147,6 +152,7 @@ def from_keras(
     targets: int | None = None,
     emit: str = "gradient",
     score_of: str = "class",
+    grid: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
     """Make an explaining model of a Keras 3 model.
 
@@ -170,7 +176,7 @@ def from_keras(
     return build(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, size=size,
-        target_input=target_input, targets=targets, emit=emit, score_of=score_of, output=output,
+        target_input=target_input, targets=targets, emit=emit, score_of=score_of, grid=grid, output=output,
     ).model  # fmt: skip
 
 

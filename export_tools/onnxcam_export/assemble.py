@@ -63,6 +63,7 @@ def build(
     emit: str = "gradient",
     score_of: str = "class",
     input_name: str | None = None,
+    grid: tuple[int, ...] | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Built:
     """Put the gradient into the graph, the contract into the metadata; write it where asked.
@@ -77,7 +78,7 @@ def build(
     captured = graph.outputs.pop() if source.activation is not None else None
     scored = find_score(graph, score, activation, output_name, score_of)
     layers = Layers(graph, scored.value)
-    candidates = _candidates(layers, layer, captured, source)
+    candidates = _candidates(layers, layer, captured, source, grid)
     picture_input = _picture_input(graph, input_name)
     layout = source.picture_layout or _layout(picture_input, layers.axes)
     document = Contract(
@@ -115,7 +116,11 @@ def _check_options(targets: int | None, emit: str) -> None:
 
 
 def _candidates(
-    layers: Layers, asked: LayerLike, captured: ir.Value | None, source: Source
+    layers: Layers,
+    asked: LayerLike,
+    captured: ir.Value | None,
+    source: Source,
+    grid: tuple[int, ...] | None,
 ) -> tuple[Candidate, ...]:
     """The layers asked for; the first is the one that the source captured, if it did."""
     wanted = [asked] if asked is None or isinstance(asked, str) else list(asked)
@@ -126,9 +131,9 @@ def _candidates(
         if index == 0 and captured is not None:
             axis = _captured_axis(captured, source.channels_last)
             title = source.layer_name or str(captured.name)
-            found.append(layers.of_value(captured, title, "", axis))
+            found.append(layers.of_value(captured, title, "", axis, grid))
         else:
-            found.append(layers.find(name))
+            found.append(layers.find(name, grid))
     for index, candidate in enumerate(found):
         if any(candidate.value is other.value for other in found[:index]):
             raise LayerError(f"layer '{wanted[index]}' is asked for twice; name every layer once")

@@ -46,6 +46,11 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "repeated for several layers in one file",
     )  # fmt: skip
     parser.add_argument(
+        "--grid", metavar="HxW",
+        help="how the tokens of the named layer lie on the picture, such as 14x14, where the "
+        "graph does not tell",
+    )  # fmt: skip
+    parser.add_argument(
         "--output-name", metavar="NAME", help="the output to score; default the first"
     )
     parser.add_argument(
@@ -102,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         targets=args.targets,
         emit=args.emit,
         score_of=args.score_of,
+        grid=_sides("--grid", args.grid, "14x14") if args.grid else None,
         preprocess=args.preprocess,
         labels=_labels(args.labels),
         size=_size(args.input_size)[1:] if args.input_size else None,
@@ -203,11 +209,17 @@ def _kwargs(text: str) -> dict[str, Any]:
 
 
 def _size(text: str) -> tuple[int, int, int]:
-    parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ExportError(f"--input-size: expected CxHxW such as 3x224x224, got {text!r}")
-    channels, height, width = (int(part) for part in parts)
+    channels, height, width = _sides("--input-size", text, "3x224x224")
     return channels, height, width
+
+
+def _sides(option: str, text: str, like: str) -> tuple[int, ...]:
+    """Positive whole numbers with an x between them, as many as in `like`."""
+    parts = text.lower().split("x")
+    good = all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts)
+    if not good or len(parts) != like.count("x") + 1:
+        raise ExportError(f"{option}: expected sizes such as {like}, got {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 def _same_file(output: Path, model: str) -> bool:

@@ -172,8 +172,14 @@ class Layers:
                 doesn't tell; the tokens beyond height * width stand in front.
 
         Raises:
-            LayerError: unknown (with the nearest names), behind the score, or without spatial axes.
+            LayerError: unknown (with the nearest names), behind the score, or without spatial
+                axes; or a grid for what is not one sequence of tokens.
         """
+        if grid is not None and name in (None, LAST_CONVOLUTION):
+            raise LayerError(
+                f"grid {_by(grid)}: name the layer too whose tokens lie on it - "
+                "`onnxcam inspect` lists the tensors"
+            )
         if name is None:
             return self.default()
         if name == LAST_CONVOLUTION:
@@ -210,13 +216,13 @@ class Layers:
             raise LayerError(f"layer '{name}' is the score itself; choose a layer before it")
         sizes = dims(value) if value.shape is not None else []
         tokens = self._tokens.get(value)
-        if grid is not None and len(sizes) == 3:
+        if grid is not None:
             axis, tokens = _laid_on(grid, name, sizes, axis)
         if tokens is None and len(sizes) == 3 and self._picture_rank() > 3:
             raise LayerError(
                 f"layer '{name}' is a sequence (shape {_shown(sizes)}) and the graph does not say "
-                "how it lies on the picture; name the grid of its tokens (grid, as (14, 14)), or "
-                "choose another layer - `onnxcam inspect` lists them"
+                "how it lies on the picture; name the grid of its tokens (--grid 14x14, in Python "
+                "grid=(14, 14)), or choose another layer - `onnxcam inspect` lists them"
             )
         if axis is None or len(sizes) < 3 or value.dtype not in FLOATS:
             raise LayerError(
@@ -352,13 +358,17 @@ def _laid_on(
     grid: tuple[int, ...], name: str, sizes: Sequence[int | None], axis: int | None
 ) -> tuple[int, Tokens]:
     """Channel axis and layout of a sequence [N, T, C] or [N, C, T] whose grid the user names."""
+    if len(sizes) != 3:
+        raise LayerError(
+            f"grid {_by(grid)}: layer '{name}' (shape {_shown(sizes)}) is no sequence of tokens "
+            "[N, tokens, channels]; leave the grid out"
+        )
     count = math.prod(grid)
     along = 1 if axis is None else 3 - axis
     length = sizes[along] if along in (1, 2) else None
     if length is None or length < count or min(grid) < 1:
-        shown = " x ".join(map(str, grid))
         raise LayerError(
-            f"grid {shown}: expected {length if length is not None else 'as many'} tokens or "
+            f"grid {_by(grid)}: expected {length if length is not None else 'as many'} tokens or "
             f"fewer in layer '{name}' (shape {_shown(sizes)}), got {count}"
         )
     return 3 - along, Tokens(along, length - count, tuple(grid))
@@ -385,6 +395,10 @@ def _suggest(name: str, known: Sequence[str]) -> str:
 def _has_weights(node: ir.Node) -> bool:
     """Whether a matrix of the model takes part (a Gemm by a constant, a convolution)."""
     return node.op_type in _WITH_WEIGHTS and any(is_weight(v) for v in node.inputs[:2])
+
+
+def _by(grid: Sequence[int]) -> str:
+    return "x".join(map(str, grid))
 
 
 def _shown(sizes: Sequence[int | None]) -> list[int | str]:

@@ -142,6 +142,28 @@ def test_a_grid_that_the_graph_does_not_tell_has_to_be_named():
     for grid in ((5, 6), (0, 6)):
         with pytest.raises(LayerError, match="expected 24 tokens or fewer"):
             layers.find("norm", grid=grid)
+    for name in (None, "last_conv"):
+        with pytest.raises(LayerError, match="name the layer too"):
+            layers.find(name, grid=(4, 6))
+
+
+def test_a_named_grid_gives_maps_of_that_grid():
+    torch.manual_seed(0)
+    module, x = Patchified(), pictures()
+    activation, gradient = autograd(module, "norm", x, TARGETS)
+    for model in (
+        from_onnx(older_export(module, x), layer="norm", grid=(4, 6)),
+        from_torch(module, x, layer="norm", grid=(4, 6)),
+    ):
+        found = run(model, x)
+        assert_close(found[0], on_grid(activation, 0, (4, 6)))
+        assert_close(found[1], on_grid(gradient, 0, (4, 6)))
+
+
+def test_a_grid_for_a_layer_that_has_one_is_refused():
+    with pytest.raises(LayerError, match="is no sequence of tokens"):
+        from_torch(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)),
+                   torch.zeros(1, 3, 8, 8), layer="1", grid=(6, 6))  # fmt: skip
 
 
 def test_embedding_undoes_exposing():
