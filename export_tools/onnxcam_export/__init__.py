@@ -176,7 +176,8 @@ def from_keras(
     return build(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, size=size,
-        target_input=target_input, targets=targets, emit=emit, score_of=score_of, grid=grid, output=output,
+        target_input=target_input, targets=targets, emit=emit, score_of=score_of, grid=grid,
+        output=output,
     ).model  # fmt: skip
 
 
