@@ -89,6 +89,19 @@ def markdown(rows: Sequence[Row]) -> str:
     bad = [row for row in rows if verdict(row) != "ok"]
     parts += [f"- {row['library']} {row['name']}: {verdict(row)}" for row in bad] or ["none"]
     parts += [
+        f"\n## Beyond {BAR:g} of float32 autograd at the default layer\n",
+        f"Within the bars all the same: no further from float64 than {RATIO:g} times float32 "
+        "autograd itself. A probability's derivative p (1 - p) loses digits in float32 where p "
+        "is near 0 or 1.\n",
+    ]
+    parts += [
+        f"- {row['library']} {row['name']}: {score} {row[name]:.1e}; from float64 ours "
+        f"{row[f'{name} 64'][0]:.1e}, autograd's {row[f'{name} 64'][1]:.1e}"
+        for row in rows
+        for score in ("logit", "probability")
+        if verdict(row) == "ok" and row[name := f"default {score}"] > BAR
+    ] or ["none"]
+    parts += [
         "\n## All\n",
         "| network | side | default layer | shape | logit | probability | layer at 1/3 | error "
         "| autograd's own | s |",
