@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,29 @@ from onnxcam.contract import ACTIVATION, GRADIENT, HEATMAP, WEIGHTS, output_name
 from onnxcam.errors import MethodError, ModelError
 from onnxcam.methods import DEFAULT_METHOD, find_method
 
-Map = NDArray[np.float32]
+Map: TypeAlias = NDArray[np.float32]
+Place: TypeAlias = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """The maps of a batch.
+    """The maps of a batch; K = 1 where the model takes one target an image.
 
-    `raw` is float32 [N, K, *spatial], signed (K = 1 where the model takes one target an image);
-    `slopes` is what the maps were made from, gradient or weights, [N, K, C, ...], or None.
+    `raw` is float32 [N, K, *spatial], signed; `finished` the same through ReLU and divided by its
+    maximum, zero where that says nothing. `summary` is float64 [N, K, 4]: minimum and maximum of
+    the finite values of `raw`, and how many are positive and not finite. `slopes` is what the maps
+    were made from, gradient or weights, [N, K, C, ...], or None.
     """
 
     raw: Map
+    finished: Map
+    summary: NDArray[np.float64]
     slopes: NDArray[Any] | None
+
+
+def new_array(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Where :func:`attribute` puts its results unless told otherwise: fresh memory."""
+    return np.empty(shape, dtype)
 
 
 def check_method(name: str, emit: str) -> str:
@@ -44,68 +54,78 @@ def check_method(name: str, emit: str) -> str:
 
 
 def attribute(
-    outputs: Mapping[str, NDArray[Any]], emit: str, method: str, layer: int = 0
+    outputs: Mapping[str, NDArray[Any]],
+    emit: str,
+    method: str,
+    layer: int = 0,
+    *,
+    several: bool = True,
+    place: Place = new_array,
 ) -> Attribution:
-    """Compute the signed maps of a batch from the `cam_` outputs of the layer of that number.
+    """Compute the maps of a batch from the `cam_` outputs of the layer of that number.
+
+    Args:
+        outputs: arrays by name.
+        emit: what the file puts out, a key of :data:`onnxcam.contract.OUTPUTS_OF_EMIT`.
+        method: a key of :data:`onnxcam.methods.METHODS`.
+        layer: the layer's number.
+        several: whether a finished heatmap has the axis of targets.
+        place: gives the arrays "raw", "finished" (float32) and "summary" (float64) of a shape,
+            contiguous; they are overwritten.
 
     Raises:
         ModelError: the outputs' shapes do not fit together.
     """
     if emit == "heatmap":
-        heatmap = _float32(outputs[output_name(HEATMAP, layer)])
-        if heatmap.ndim < 2:
-            raise ModelError(f"{HEATMAP}: expected [N, h, w], got {list(heatmap.shape)}")
-        return Attribution(heatmap, None)
+        return _finished(_float32(outputs[output_name(HEATMAP, layer)]), several, place)
     activation = _float32(outputs[output_name(ACTIVATION, layer)])
     if activation.ndim < 3:
         raise ModelError(
             f"{ACTIVATION}: expected [N, C, spatial axes], got {list(activation.shape)}"
         )
+    from onnxcam import kernels
+
+    n, c, *spatial = activation.shape
     if emit == "weights":
-        return _weighted(activation, _float32(outputs[output_name(WEIGHTS, layer)]))
-    return _from_gradient(activation, _float32(outputs[output_name(GRADIENT, layer)]), method)
-
-
-def _from_gradient(activation: Map, gradient: Map, method: str) -> Attribution:
-    n, c, *spatial = activation.shape
-    slopes = _with_targets(gradient, activation.ndim, GRADIENT)
-    if slopes.shape != (n, slopes.shape[1], c, *spatial):
-        raise _mismatch(GRADIENT, gradient, activation)
-    kernel = find_method(method).load()
+        slopes = _with_targets(_float32(outputs[output_name(WEIGHTS, layer)]), 2, WEIGHTS)
+        fits, kernel = (n, slopes.shape[1], c), kernels.weighted_sum
+    else:
+        gradient = _float32(outputs[output_name(GRADIENT, layer)])
+        slopes = _with_targets(gradient, activation.ndim, GRADIENT)
+        fits, kernel = (n, slopes.shape[1], c, *spatial), find_method(method).load()
+    if slopes.shape != fits:
+        name = WEIGHTS if emit == "weights" else GRADIENT
+        raise ModelError(
+            f"{name}: {list(slopes.shape)} does not fit {ACTIVATION} {list(activation.shape)}"
+        )
     k = slopes.shape[1]
-    raw = np.empty((n, k, *spatial), np.float32)
-    for i in range(n):
-        for j in range(k):
-            kernel(activation[i].reshape(c, -1), slopes[i, j].reshape(c, -1), raw[i, j].reshape(-1))
-    return Attribution(raw, slopes)
+    raw = place("raw", (n, k, *spatial), np.float32)
+    finished = place("finished", (n, k, *spatial), np.float32)
+    summary = place("summary", (n, k, 4), np.float64)
+    kernel(
+        activation.reshape(n, c, -1),
+        slopes if emit == "weights" else slopes.reshape(n, k, c, -1),
+        raw.reshape(n, k, -1),
+        finished.reshape(n, k, -1),
+        summary,
+    )
+    return Attribution(raw, finished, summary, slopes)
 
 
-def _weighted(activation: Map, weights: Map) -> Attribution:
+def _finished(heatmap: Map, several: bool, place: Place) -> Attribution:
+    """Of a file that emits the finished map; one with NaN or infinite values becomes zero."""
+    if heatmap.ndim < (3 if several else 2):
+        raise ModelError(f"{HEATMAP}: expected [N, h, w], got {list(heatmap.shape)}")
     from onnxcam import kernels
 
-    n, c, *spatial = activation.shape
-    slopes = _with_targets(weights, 2, WEIGHTS)
-    if slopes.shape != (n, slopes.shape[1], c):
-        raise _mismatch(WEIGHTS, weights, activation)
-    raw = np.empty((n, slopes.shape[1], *spatial), np.float32)
-    for i in range(n):
-        for j in range(slopes.shape[1]):
-            out = raw[i, j].reshape(-1)
-            kernels.weighted_sum(activation[i].reshape(c, -1), slopes[i, j], out)
-    return Attribution(raw, slopes)
-
-
-def normalise(raw: Map, out: Map) -> None:
-    """ReLU, divided by the maximum; every map [*spatial] of [N, ..., *spatial] by itself.
-
-    A map with NaN or infinite values becomes zero.
-    """
-    from onnxcam import kernels
-
-    if not np.isfinite(raw).all():
-        out[...] = 0
-        return
-    kernels.relu_normalise(raw.reshape(-1), out.reshape(-1))
+    raw = heatmap if several else heatmap[:, None]
+    n, k = raw.shape[:2]
+    summary = place("summary", (n, k, 4), np.float64)
+    kernels.summarise(raw.reshape(n * k, -1), summary.reshape(n * k, 4))
+    finished = place("finished", raw.shape, np.float32)
+    finished[...] = raw
+    finished[summary[..., 3] > 0] = 0
+    return Attribution(raw, finished, summary, None)
 
 
 def _with_targets(values: Map, rank_of_one: int, name: str) -> Map:
@@ -121,9 +141,3 @@ def _with_targets(values: Map, rank_of_one: int, name: str) -> Map:
 
 def _float32(values: NDArray[Any]) -> Map:
     return np.ascontiguousarray(values, np.float32)
-
-
-def _mismatch(name: str, found: Map, activation: Map) -> ModelError:
-    return ModelError(
-        f"{name}: {list(found.shape)} does not fit {ACTIVATION} {list(activation.shape)}"
-    )

@@ -54,22 +54,21 @@ class Diagnosis:
 
 
 def diagnose(
-    raw: NDArray[np.float32],
+    summary: NDArray[np.float64],
+    size: int,
     gradient: NDArray[Any] | None,
     probability: float | None = None,
 ) -> Diagnosis:
-    """Look at a raw map.
+    """Look at what a raw map holds.
 
     Args:
-        raw: float32, any shape, contiguous.
-        gradient: what it was made from (gradient or pooled weights); None if unknown.
+        summary: minimum, maximum, and how many values are positive and not finite, as the kernels
+            of :mod:`onnxcam.methods` give them.
+        size: how many values there are.
+        gradient: what the map was made from (gradient or pooled weights); None if unknown.
         probability: the class's, where the probability was differentiated.
     """
-    from onnxcam import kernels
-
-    numbers = np.empty(4)
-    kernels.summarise(raw.reshape(-1), numbers)
-    minimum, maximum, positives, non_finites = (float(number) for number in numbers)
+    minimum, maximum, positives, non_finites = summary.tolist()
     reason = None
     if non_finites:
         reason = "non_finite"
@@ -77,7 +76,7 @@ def diagnose(
         reason = _reason_of_silence(minimum, gradient, probability)
     if minimum > maximum:  # not one finite value
         minimum = maximum = float("nan")
-    return Diagnosis(minimum, maximum, positives / raw.size, reason)
+    return Diagnosis(minimum, maximum, positives / size, reason)
 
 
 def _reason_of_silence(

@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcam.attribution import Attribution, attribute, check_method, normalise
+from onnxcam.attribution import Attribution, attribute, check_method
 from onnxcam.contract import (
     HIGHEST_SCORE,
     OUTPUTS_OF_EMIT,
@@ -230,19 +230,14 @@ class Engine:
         per_image = self._targets_per_image
         wanted = check_targets(targets, len(tensor), per_image, self._classes)
         outputs = self._run(feeds, wanted, self._cam_outputs(index))
-        raw = self._attribute(outputs, name, index).raw
+        found = self._attribute(outputs, name, index)
+        maps = found.raw if signed else found.finished
         if per_image is None:
-            raw = raw[:, 0]
+            maps = maps[:, 0]
         if out is None:
-            out = np.empty(raw.shape, np.float32)
-        else:
-            check_out(out, raw.shape, np.float32)
-        if signed or emit == "heatmap":
-            out[...] = raw if signed else np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)
-            return out
-        axes = 1 if per_image is None else 2
-        for place in np.ndindex(raw.shape[:axes]):
-            normalise(raw[place], out[place])
+            return maps
+        check_out(out, maps.shape, np.float32)
+        out[...] = maps
         return out
 
     @property
@@ -483,10 +478,8 @@ class Engine:
         check_range(int(targets.max()), scores.shape[1])
 
     def _attribute(self, outputs: dict[str, NDArray[Any]], method: str, layer: int) -> Attribution:
-        found = attribute(outputs, self.contract.emit, method, layer)
-        if self.contract.emit == "heatmap" and self._targets_per_image is None:
-            return Attribution(found.raw[:, None], None)
-        return found
+        several = self._targets_per_image is not None
+        return attribute(outputs, self.contract.emit, method, layer, several=several)
 
     def _result(
         self,
@@ -513,21 +506,16 @@ class Engine:
         chances = probabilities(scores, contract.output)
         differentiated = contract.score == "probability" and chances is not None
         diagnosis = diagnose(
-            raw,
+            attribution.summary[i, k],
+            raw.size,
             None if attribution.slopes is None else attribution.slopes[i, k],
             float(chances[target]) if differentiated and chances is not None else None,
         )
-        finished = np.zeros_like(raw)
-        if diagnosis.reason is None:
-            if contract.emit == "heatmap":
-                finished[...] = raw
-            else:
-                normalise(raw, finished)
         batch = len(outputs[contract.output.name])
         own = {name: _of_one(outputs[name], i, batch) for name in self._own_outputs()}
         return Result(
             picture=picture,
-            map=finished,
+            map=attribution.finished[i, k],
             raw=raw,
             rectangle=seen,
             target=target,

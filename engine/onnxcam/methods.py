@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from onnxcam.errors import MethodError
 
@@ -20,8 +19,8 @@ class Method:
     """A way from activation and gradient to a map.
 
     `title` is its name in print, `paper` where it comes from, `kernel` its function in
-    :mod:`onnxcam.kernels`: float32 activation [C, P] and gradient [C, P] to the signed map [P],
-    P being the product of the spatial axes.
+    :mod:`onnxcam.kernels`: float32 activation [N, C, P] and gradient [N, K, C, P] to signed and
+    finished maps [N, K, P], P being the product of the spatial axes.
     """
 
     name: str
@@ -29,8 +28,8 @@ class Method:
     paper: str
     kernel: str
 
-    def load(self) -> Callable[[Any, Any, Any], None]:
-        """The compiled kernel ``f(activation, gradient, out)``; imports numba."""
+    def load(self) -> Callable[..., None]:
+        """The compiled kernel ``f(activation, gradient, raw, finished, summary)``."""
         from onnxcam import kernels
 
         return getattr(kernels, self.kernel)  # type: ignore[no-any-return]

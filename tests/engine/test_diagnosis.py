@@ -75,9 +75,10 @@ def test_non_finite(emit, bad):
 
 
 def test_numbers_of_non_finite_maps():
-    found = diagnose(np.array([[1, np.nan], [-2, np.inf]], np.float32), None)
+    found = diagnose(np.array([-2.0, 1.0, 1.0, 2.0]), 4, None)
     assert (found.minimum, found.maximum, found.positive_share) == (-2, 1, 0.25)
-    found = diagnose(np.full((2, 2), np.nan, np.float32), None)
+    assert found.reason == "non_finite"
+    found = diagnose(np.array([np.inf, -np.inf, 0.0, 4.0]), 4, None)
     assert np.isnan(found.minimum)
     assert np.isnan(found.maximum)
 
@@ -94,4 +95,4 @@ def test_numbers_of_non_finite_maps():
 )
 def test_saturation_needs_a_probability_near_its_ends(probability, reason):
     nothing = np.zeros((2, 2), np.float32)
-    assert diagnose(nothing, nothing, probability).reason == reason
+    assert diagnose(np.zeros(4), 4, nothing, probability).reason == reason

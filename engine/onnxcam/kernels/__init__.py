@@ -9,7 +9,6 @@ from onnxcam.kernels.colorize import colorize
 from onnxcam.kernels.elementwise import gradcam_elementwise, hirescam, layercam
 from onnxcam.kernels.gradcam import gradcam
 from onnxcam.kernels.gradcam_plusplus import gradcam_plusplus
-from onnxcam.kernels.normalise import relu_normalise
 from onnxcam.kernels.pooling import channel_means
 from onnxcam.kernels.resize_bicubic import resize_map_bicubic, resize_picture_bicubic
 from onnxcam.kernels.resize_bilinear import resize_map_bilinear, resize_picture_bilinear
@@ -26,7 +25,6 @@ __all__ = [
     "gradcam_plusplus",
     "hirescam",
     "layercam",
-    "relu_normalise",
     "resize_map_bicubic",
     "resize_map_bilinear",
     "resize_picture_bicubic",

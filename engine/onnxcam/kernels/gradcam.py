@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
-from onnxcam.kernels.pooling import mean
-from onnxcam.kernels.weighted_sum import add_scaled
+from onnxcam.kernels.normalise import finish
+from onnxcam.kernels.pooling import four_means, mean
+from onnxcam.kernels.weighted_sum import GROUP, add_group, add_scaled, clear
+
+
+@part
+def gradcam_map(activation: Any, gradient: Any, out: Any) -> None:
+    """Equations 1 and 2 of arXiv 1610.02391, before the ReLU; float32 [C, P] twice -> [P]."""
+    clear(out)
+    channels = activation.shape[0]
+    whole = channels - channels % GROUP
+    for c in range(0, whole, GROUP):
+        weights = four_means(gradient, c) + four_means(gradient, c + 4)
+        add_group(activation[c : c + GROUP], weights, out)
+    for c in range(whole, channels):
+        add_scaled(mean(gradient[c]), activation[c], out)
 
 
 @kernel
-def gradcam(activation: Any, gradient: Any, out: Any) -> None:
-    """Equations 1 and 2 of arXiv 1610.02391, before the ReLU; float32 [C, P] twice -> [P]."""
-    out[:] = 0.0
-    for c in range(activation.shape[0]):
-        add_scaled(mean(gradient[c]), activation[c], out)
+def gradcam(activation: Any, gradient: Any, raw: Any, finished: Any, summary: Any) -> None:
+    """Grad-CAM of N images for K targets each.
+
+    float32 activation [N, C, P] and gradient [N, K, C, P] -> float32 `raw` [N, K, P], the signed
+    maps; `finished` [N, K, P] and float64 `summary` [N, K, 4] as `finish` makes them.
+    """
+    for n in range(gradient.shape[0]):
+        for k in range(gradient.shape[1]):
+            gradcam_map(activation[n], gradient[n, k], raw[n, k])
+            finish(raw[n, k], finished[n, k], summary[n, k])

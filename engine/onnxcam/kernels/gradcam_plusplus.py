@@ -1,32 +1,94 @@
-"""Grad-CAM++: only positive gradients count, and those of small objects count for more."""
+"""Grad-CAM++: only positive gradients count, and those of small objects count for more.
+
+With S the sum of the channel's activation, equation 19 of arXiv 1710.11063 is
+``alpha = g^2 / (2 g^2 + S g^3)``. Divided by g^2 that is ``1 / (2 + S g)``, which needs no epsilon
+and does not underflow for small gradients. Gradients that are not positive have weight zero (the
+ReLU of equation 5). The paper assumes S >= 0 (activations after a ReLU): then a term's error is at
+most 5 * 2^-24 of it. Otherwise ``2 + S g`` may vanish; such a position, where alpha is undefined,
+is left out, and near one the float32 gradient itself decides alpha no better.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
-from onnxcam.kernels.weighted_sum import add_scaled
+from onnxcam.kernels.float_lanes import load, splat, total, where_not_zero, where_positive
+from onnxcam.kernels.normalise import finish
+from onnxcam.kernels.pooling import BLOCK, four_sums
+from onnxcam.kernels.weighted_sum import GROUP, add_group, add_scaled, clear
+
+TWO = np.float32(2.0)
+ZERO = np.float32(0.0)
+
+
+@part
+def term(g: Any, sum_: Any) -> Any:
+    """``alpha * relu(g)``; NaN must reach the map, where it is reported: so "not <=", not ">"."""
+    divisor = TWO + sum_ * g
+    return g / divisor if not g <= ZERO and divisor != ZERO else ZERO
+
+
+@part
+def terms(g: Any, sum_: Any) -> Any:
+    """`term` for eight gradients of a channel."""
+    divisor = splat(TWO) + sum_ * g
+    return where_positive(g, where_not_zero(divisor, g / divisor))
+
+
+@part
+def four_weights(activation: Any, gradient: Any, c: int) -> Any:
+    """Equation 5 for the channels c to c + 3."""
+    size = gradient.shape[1]
+    whole = size - size % 8
+    row_0, row_1, row_2, row_3 = gradient[c], gradient[c + 1], gradient[c + 2], gradient[c + 3]
+    s_0, s_1, s_2, s_3 = four_sums(activation, c)
+    v_0, v_1, v_2, v_3 = splat(s_0), splat(s_1), splat(s_2), splat(s_3)
+    all_0 = all_1 = all_2 = all_3 = splat(ZERO)
+    for start in range(0, whole, BLOCK):
+        sum_0 = sum_1 = sum_2 = sum_3 = splat(ZERO)
+        for p in range(start, min(start + BLOCK, whole), 8):
+            sum_0 = sum_0 + terms(load(row_0, p), v_0)
+            sum_1 = sum_1 + terms(load(row_1, p), v_1)
+            sum_2 = sum_2 + terms(load(row_2, p), v_2)
+            sum_3 = sum_3 + terms(load(row_3, p), v_3)
+        all_0, all_1, all_2, all_3 = all_0 + sum_0, all_1 + sum_1, all_2 + sum_2, all_3 + sum_3
+    one_0, one_1, one_2, one_3 = total(all_0), total(all_1), total(all_2), total(all_3)
+    for p in range(whole, size):
+        one_0 += term(row_0[p], s_0)
+        one_1 += term(row_1[p], s_1)
+        one_2 += term(row_2[p], s_2)
+        one_3 += term(row_3[p], s_3)
+    return one_0, one_1, one_2, one_3
+
+
+@part
+def gradcam_plusplus_map(activation: Any, gradient: Any, out: Any) -> None:
+    """Equations 5 and 19 of arXiv 1710.11063; float32 [C, P] twice -> [P]."""
+    clear(out)
+    channels = activation.shape[0]
+    whole = channels - channels % GROUP
+    for c in range(0, whole, GROUP):
+        low = four_weights(activation, gradient, c)
+        high = four_weights(activation, gradient, c + 4)
+        add_group(activation[c : c + GROUP], low + high, out)
+    for c in range(whole, channels):
+        sum_ = ZERO
+        for p in range(activation.shape[1]):
+            sum_ += activation[c, p]
+        weight = ZERO
+        for p in range(activation.shape[1]):
+            weight += term(gradient[c, p], sum_)
+        add_scaled(weight, activation[c], out)
 
 
 @kernel
-def gradcam_plusplus(activation: Any, gradient: Any, out: Any) -> None:
-    """Equations 5 and 19 of arXiv 1710.11063; float32 [C, P] twice -> [P].
-
-    With S the sum of the channel's activation, equation 19 is ``alpha = g^2 / (2 g^2 + S g^3)``.
-    Divided by g^2 that is ``1 / (2 + S g)``, which needs no epsilon and does not underflow for
-    small gradients. Gradients that are not positive have weight zero (the ReLU of equation 5).
-    The paper assumes S >= 0 (activations after a ReLU); otherwise ``2 + S g`` may vanish, and
-    such a position, where alpha is undefined, is left out.
-    """
-    out[:] = 0.0
-    for c in range(activation.shape[0]):
-        total = 0.0
-        for p in range(activation.shape[1]):
-            total += float(activation[c, p])
-        weight = 0.0
-        for p in range(activation.shape[1]):
-            g = float(gradient[c, p])
-            # A NaN must reach the map, where it is reported: so "not <=" and not ">".
-            if not g <= 0.0 and 2.0 + total * g != 0.0:
-                weight += g / (2.0 + total * g)
-        add_scaled(weight, activation[c], out)
+def gradcam_plusplus(activation: Any, gradient: Any, raw: Any, finished: Any, summary: Any) -> None:
+    """Grad-CAM++ of N images for K targets each; see `gradcam` for the arguments."""
+    for n in range(gradient.shape[0]):
+        for k in range(gradient.shape[1]):
+            gradcam_plusplus_map(activation[n], gradient[n, k], raw[n, k])
+            finish(raw[n, k], finished[n, k], summary[n, k])

@@ -1,4 +1,4 @@
-"""What a signed map holds, in four numbers."""
+"""What signed maps hold, in four numbers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
 
 
-@kernel
-def summarise(raw: Any, out: Any) -> None:
-    """Float32 [P] -> float64 [4]: minimum, maximum (of finite values), positives, non-finites."""
+@part
+def summary_of(raw: Any, out: Any) -> None:
+    """`summarise` for one map."""
     lowest = np.inf
     highest = -np.inf
     positives = 0
@@ -31,3 +32,13 @@ def summarise(raw: Any, out: Any) -> None:
     out[1] = highest
     out[2] = positives
     out[3] = non_finites
+
+
+@kernel
+def summarise(raw: Any, out: Any) -> None:
+    """Float32 [M, P] -> float64 [M, 4]: minimum, maximum, positives, non-finites.
+
+    Minimum and maximum are of the finite values.
+    """
+    for m in range(raw.shape[0]):
+        summary_of(raw[m], out[m])

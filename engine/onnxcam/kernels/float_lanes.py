@@ -1,0 +1,174 @@
+"""Eight float32 side by side, and the named operations on them.
+
+A sum of floating-point numbers depends on the order of its terms, so LLVM does not vectorise one
+by itself. Here the order is written down: eight partial sums, combined by halves. `<8 x float>` is
+one AVX register or two of SSE or NEON, with the same result everywhere. Every operation is also a
+plain NumPy function, so that a kernel runs as Python, with the same bits.
+
+Measured for the means of [2048, 49] in float32: 6 us with lanes; 22 us with eight partial sums as
+scalars (numba leaves LLVM's SLP vectoriser off); the loop in float64 took 60 us.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.datamodel import models
+from numba.extending import intrinsic, overload, register_model
+
+WIDTH = 8
+_VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
+_INDEX = ir.IntType(32)
+
+
+class _Lanes(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(name="Lanes8xFloat32")
+
+
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _VECTOR)
+
+
+_LANES = _Lanes()
+register_model(_Lanes)(_LanesModel)
+
+
+def load(row: Any, p: int) -> Any:
+    """``row[p : p + 8]`` of a contiguous float32 array."""
+    return row[p : p + WIDTH].copy()
+
+
+def store(row: Any, p: int, lanes: Any) -> None:
+    """Write to ``row[p : p + 8]``."""
+    row[p : p + WIDTH] = lanes
+
+
+def splat(value: Any) -> Any:
+    """The float32 `value` eight times."""
+    return np.full(WIDTH, value, np.float32)
+
+
+def total(lanes: Any) -> Any:
+    """The sum as float32: upper half to lower half, three times."""
+    four = lanes[:4] + lanes[4:]
+    two = four[:2] + four[2:]
+    return two[0] + two[1]
+
+
+def where_positive(test: Any, lanes: Any) -> Any:
+    """`lanes` where `test` is positive or NaN (which must reach the map), else 0."""
+    return np.where(test <= 0, np.float32(0), lanes)
+
+
+def where_not_zero(test: Any, lanes: Any) -> Any:
+    """`lanes` where `test` is not 0, else 0."""
+    return np.where(test == 0, np.float32(0), lanes)
+
+
+def _address(context: Any, builder: Any, kind: Any, row: Any, p: Any) -> Any:
+    array = context.make_array(kind)(context, builder, row)
+    return builder.bitcast(builder.gep(array.data, [p]), _VECTOR.as_pointer())
+
+
+def _load(_typing: Any, row: Any, p: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_address(context, builder, signature.args[0], *args), align=4)
+
+    return _LANES(row, types.intp), code
+
+
+def _store(_typing: Any, row: Any, p: Any, lanes: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], _address(context, builder, signature.args[0], *args[:2]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(row, types.intp, _LANES), code
+
+
+def _constant(value: float) -> Any:
+    return ir.Constant(_VECTOR, [value] * WIDTH)
+
+
+def _picked(builder: Any, lanes: Any, places: Any) -> Any:
+    mask = ir.Constant(ir.VectorType(_INDEX, len(places)), list(places))
+    return builder.shuffle_vector(lanes, lanes, mask)
+
+
+def _splat(_typing: Any, value: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        empty = ir.Constant(_VECTOR, ir.Undefined)
+        first = builder.insert_element(empty, args[0], ir.Constant(_INDEX, 0))
+        return _picked(builder, first, [0] * WIDTH)
+
+    return _LANES(types.float32), code
+
+
+def _total(_typing: Any, lanes: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes, half = args[0], WIDTH
+        while half > 1:
+            half //= 2
+            upper = _picked(builder, lanes, range(half, 2 * half))
+            lanes = builder.fadd(_picked(builder, lanes, range(half)), upper)
+        return builder.extract_element(lanes, ir.Constant(_INDEX, 0))
+
+    return types.float32(_LANES), code
+
+
+def _where(comparison: str, unordered: bool) -> Any:
+    def typed(_typing: Any, test: Any, lanes: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            compare = builder.fcmp_unordered if unordered else builder.fcmp_ordered
+            zero = _constant(0.0)
+            return builder.select(compare(comparison, args[0], zero), args[1], zero)
+
+        return _LANES(_LANES, _LANES), code
+
+    return typed
+
+
+def _arithmetic(instruction: str) -> Any:
+    def typed(_typing: Any, left: Any, right: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, instruction)(*args)
+
+        return _LANES(_LANES, _LANES), code
+
+    return typed
+
+
+_add, _multiply, _divide = (intrinsic(_arithmetic(name)) for name in ("fadd", "fmul", "fdiv"))
+_loaded, _stored, _splatted, _totalled = map(intrinsic, (_load, _store, _splat, _total))
+_positive = intrinsic(_where(">", unordered=True))
+_not_zero = intrinsic(_where("!=", unordered=True))
+
+
+def _operator(function: Any, compiled: Any) -> None:
+    # Lambdas: numba wants the annotations of both to be equal.
+    overload(function)(
+        lambda left, right: (
+            (lambda left, right: compiled(left, right)) if _are_lanes(left, right) else None
+        )
+    )
+
+
+def _are_lanes(*kinds: Any) -> bool:
+    return all(isinstance(kind, _Lanes) for kind in kinds)
+
+
+# Which compiled form belongs to which of the functions above, and to which operator.
+overload(load)(lambda row, p: lambda row, p: _loaded(row, p))
+overload(store)(lambda row, p, lanes: lambda row, p, lanes: _stored(row, p, lanes))
+overload(splat)(lambda value: lambda value: _splatted(value))
+overload(total)(lambda lanes: lambda lanes: _totalled(lanes))
+overload(where_positive)(lambda test, lanes: lambda test, lanes: _positive(test, lanes))
+overload(where_not_zero)(lambda test, lanes: lambda test, lanes: _not_zero(test, lanes))
+_operator(operator.add, _add)
+_operator(operator.mul, _multiply)
+_operator(operator.truediv, _divide)
