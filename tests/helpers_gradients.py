@@ -16,6 +16,7 @@ import onnxruntime as ort
 import scipy.special
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_grid_sample import GridSample as ReferenceGridSample
 
 from onnxcam_export.gradient import Ops, gradient
 from onnxcam_export.gradient.ops import FLOATS, names_in
@@ -257,7 +258,32 @@ class GroupNormalization(OpRun):
         return (z.reshape(x.shape) * scale.reshape(shape) + bias.reshape(shape),)
 
 
+class GridSample(ReferenceGridSample):
+    """onnx's reference rounds positions to float32, and knows the modes by their new names only."""
+
+    def _gs_denormalize_coordinates(self, n, dims, align_corners):  # type: ignore[no-untyped-def]
+        pairs = zip(n, dims, strict=True)
+        return np.array([self._gs_denormalize(v, d, align_corners) for v, d in pairs])
+
+    def _run(self, x, grid, mode=None, padding_mode=None, align_corners=None):  # type: ignore[no-untyped-def]
+        mode = (mode or "linear").removeprefix("bi")
+        return super()._run(x, grid, mode, padding_mode, align_corners)
+
+
+class AffineGrid(OpRun):
+    """onnx's reference computes in float32."""
+
+    def _run(self, theta, size, align_corners=0):  # type: ignore[no-untyped-def]
+        size = size[2:]
+        ends = [1.0 if align_corners else 1 - 1 / length for length in size]
+        axes = [np.linspace(-e, e, length) for e, length in zip(ends, size, strict=True)]
+        at = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(size)], axis=-1)
+        return (np.einsum("ndk,...k->n...d", theta, at),)
+
+
 EXACT = [
+    AffineGrid,
+    GridSample,
     Erf,
     Gelu,
     LRN,

@@ -137,6 +137,8 @@ _PARAMETERS = {
     "Dropout": (1, 2),
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
+    # Their positions lie on pixels, where that derivative jumps: tests/export_tools/test_rules.py.
+    "GridSample": (1,),
 }
 
 

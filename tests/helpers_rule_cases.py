@@ -70,6 +70,27 @@ def resizes():
     yield "linear 3-D", (1, 2, 2, 3, 2), None, ints(1, 2, 3, 2, 5), {"mode": "linear"}
 
 
+def grids():
+    """Positions inside and beyond the picture, on either side of every border; all modes."""
+    for old, new in (("bilinear", "linear"), ("nearest", "nearest"), ("bicubic", "cubic")):
+        for padding in ("zeros", "border", "reflection"):
+            for corners in (0, 1):
+                a = {"padding_mode": padding, "align_corners": corners}
+                x, grid = real(2, 3, 4, 5), RNG.uniform(-2.6, 2.6, (2, 3, 5, 2))
+                yield f"{old} {padding} corners {corners}", x, grid, a | {"mode": old}, 18, {}
+                x, grid = real(1, 2, 3, 4, 3), RNG.uniform(-1.9, 1.9, (1, 2, 3, 2, 3))
+                note = f"3-D {new} {padding} corners {corners}"
+                # no 3-D cubic kernel in onnxruntime
+                kernel = {"in_onnxruntime": new != "cubic"}
+                yield note, x, grid, a | {"mode": new}, 20, kernel
+    yield "defaults", real(2, 3, 4, 5), RNG.uniform(-1.2, 1.2, (2, 3, 5, 2)), {}, 20, {}
+    x, grid = real(2, 3, 4, 1), RNG.uniform(-2.6, 2.6, (2, 3, 5, 2))
+    yield "one pixel", x, grid, {"padding_mode": "reflection"}, 20, {}
+    for padding in ("zeros", "border", "reflection"):
+        x, grid = real(2, 3, 4, 5), RNG.uniform(-2.6, 2.6, (2, 3, 5, 2))
+        yield f"open size {padding}", x, grid, {"padding_mode": padding}, 20, {"dynamic": True}
+
+
 X = real(2, 3, 7, 6)
 CONV = {"kernel_shape": [3, 3]}
 
@@ -299,4 +320,11 @@ CASES = [
       for r in ("none", "add")],
     Case("TopK", (real(3, 6), ints(2)), {"axis": 1}, constants=(1,), outputs=2),
     Case("Expand", (real(3, 1), ints(2, 3, 4)), constants=(1,)),
+    Case("ReverseSequence", (real(4, 3, 2), ints(4, 2, 1)), constants=(1,)),
+    Case("ReverseSequence", (real(3, 4, 2), ints(4, 2, 1)), {"batch_axis": 0, "time_axis": 1}, constants=(1,), note="batch first"),
+    # sampling at computed positions
+    *[Case("AffineGrid", (real(2, axes, axes + 1), ints(2, 3, *size)), {"align_corners": corners}, constants=(1,), opset=20,
+           note=f"{axes}-D corners {corners}")
+      for axes, size in ((2, (4, 5)), (3, (2, 4, 3))) for corners in (0, 1)],
+    *[Case("GridSample", (x, grid), a, opset=opset, note=note, **more) for note, x, grid, a, opset, more in grids()],
 ]  # fmt: skip

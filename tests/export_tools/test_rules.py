@@ -172,3 +172,32 @@ def test_resize_to_sizes_computed_from_an_open_batch_agrees_with_torch():
     resized = torch.nn.functional.interpolate(tensor, (7, 9), mode="bilinear")
     (resized * torch.tensor(seed)).sum().backward()
     np.testing.assert_allclose(found, tensor.grad.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+def test_grid_sample_agrees_with_torch(mode, padding, corners):
+    torch = pytest.importorskip("torch")
+    import onnx
+    import onnxruntime as ort
+
+    from helpers_gradients import forward_model, with_gradients
+
+    # Beyond a border onnx moves the position back, torch each pixel: one and the same but for the
+    # bicubic mode with the border's own pixels.
+    reach = 0.6 if (mode, padding) == ("bicubic", "border") else 2.6
+    x, grid = real(2, 3, 6, 7), RNG.uniform(-reach, reach, (2, 4, 5, 2))
+    attributes = {"mode": mode, "padding_mode": padding, "align_corners": int(corners)}
+    case = Case("GridSample", (x, grid), attributes)
+    proto = with_gradients(forward_model(case, onnx.TensorProto.FLOAT), ["x0", "x1"])
+    seed = RNG.standard_normal((2, 3, 4, 5)).astype(np.float32)
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    feed = {"x0": x.astype(np.float32), "x1": grid.astype(np.float32), "v0": seed}
+    actual = session.run(["dx0", "dx1"], feed)
+    tensors = [torch.tensor(a, requires_grad=True) for a in (x, grid)]
+    sampled = torch.nn.functional.grid_sample(*tensors, mode, padding, corners)
+    (sampled * torch.tensor(seed)).sum().backward()
+    for found, tensor in zip(actual, tensors, strict=True):
+        expected = tensor.grad.numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))

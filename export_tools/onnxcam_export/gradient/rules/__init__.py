@@ -22,6 +22,7 @@ from onnxcam_export.gradient.rules import (
     dense,
     einsum,
     functions,
+    grid_sample,
     indexing,
     layout,
     normalization,
@@ -49,6 +50,7 @@ _MODULES = (
     layout,
     sampling,
     indexing,
+    grid_sample,
     functions,
 )
 

@@ -1,8 +1,4 @@
-"""Operators that the ONNX standard defines by a graph of simpler ones: differentiated through it.
-
-The forward graph keeps the operator (and onnxruntime its fused kernel); what the gradient needs
-of the inside is computed again beside it.
-"""
+"""Operators that the ONNX standard defines by simpler ones: differentiated through those."""
 
 from __future__ import annotations
 
@@ -14,7 +10,8 @@ import onnx_ir as ir
 
 from onnxcam.errors import UnsupportedOpError
 from onnxcam_export.gradient.inference import complete_shapes
-from onnxcam_export.gradient.ops import FLOATS, Grad, Ops
+from onnxcam_export.gradient.ops import Grad, Ops
+from onnxcam_export.gradient.rules.through import gradients_of_inputs
 from onnxcam_export.gradient.shapes import constant
 
 LARGEST_CONSTANT = 1024  # elements of an input that shape inference may want to read
@@ -22,9 +19,6 @@ LARGEST_CONSTANT = 1024  # elements of an input that shape inference may want to
 
 def by_body(op: Ops, n: ir.Node, *dys: ir.Value | None) -> Sequence[Grad]:
     """The rules of the operators in the standard's definition of `n`."""
-    # The walk applies the rules, and this is one: imported late, as they know each other.
-    from onnxcam_export.gradient.walk import backpropagate, paths_between
-
     body = ir.from_proto(_expanded(op, n)).graph
     by_name = {value.name: value for value in n.inputs if value is not None}
     copies: dict[ir.Value, ir.Value | None] = {
@@ -36,9 +30,7 @@ def by_body(op: Ops, n: ir.Node, *dys: ir.Value | None) -> Sequence[Grad]:
         for value, dy in zip(body.outputs, [d for d in dys if d is not None], strict=True)
         if (end := copies[value]) is not None
     }
-    starts = [v for v in by_name.values() if v.dtype in FLOATS and constant(v) is None]
-    grads = backpropagate(op, paths_between(nodes, starts, list(ends)), ends, starts)
-    return [None if value is None else grads.get(value) for value in n.inputs]
+    return gradients_of_inputs(op, n, nodes, ends)
 
 
 def _expanded(op: Ops, n: ir.Node) -> onnx.ModelProto:

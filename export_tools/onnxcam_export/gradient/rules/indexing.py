@@ -127,6 +127,12 @@ def _max_unpool(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
     return [reshape_like(op, op.Gather(flat, _x(n, 1)), _x(n)), None, None]
 
 
+def _reverse_sequence(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
+    """A permutation that is its own inverse."""
+    attributes = {name: attribute.value for name, attribute in n.attributes.items()}
+    return [op.ReverseSequence(dy, _x(n, 1), **attributes), None]
+
+
 TABLE = {
     ("", "Gather"): _gather,
     ("", "GatherElements"): _gather_elements,
@@ -135,4 +141,5 @@ TABLE = {
     ("", "ScatterND"): _scatter_nd,
     ("", "TopK"): _top_k,
     ("", "MaxUnpool"): _max_unpool,
+    ("", "ReverseSequence"): _reverse_sequence,
 }

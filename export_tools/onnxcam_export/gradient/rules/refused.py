@@ -24,11 +24,11 @@ _REASONS = {
     _FLAT: "Round Floor Ceil Sign Hardmax",
     _CHOICE: "NonMaxSuppression Unique Compress NonZero ArgMax ArgMin",
     _RECURRENT: "LSTM GRU RNN",
-    _SAMPLED: "RoiAlign MaxRoiPool GridSample DeformConv AffineGrid",
+    _SAMPLED: "RoiAlign MaxRoiPool DeformConv",
     _LOOP: "If Loop Scan",
     _RANDOM: "Bernoulli Multinomial RandomNormalLike RandomUniformLike RandomNormal RandomUniform",
     _SIGNAL: "DFT STFT MelWeightMatrix",
-    _MISSING: "Det ReverseSequence Col2Im BitShift StringNormalizer OneHot Scatter",
+    _MISSING: "Det Col2Im BitShift StringNormalizer OneHot Scatter",
 }
 
 # (domain, operator) -> the reason, as the end of a sentence
