@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxcam.buffers import Place, new_array
 from onnxcam.contract import ACTIVATION, GRADIENT, HEATMAP, WEIGHTS, output_name
 from onnxcam.errors import MethodError, ModelError
 from onnxcam.methods import DEFAULT_METHOD, find_method
 
 Map: TypeAlias = NDArray[np.float32]
-Place: TypeAlias = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,6 @@ class Attribution:
     finished: Map
     summary: NDArray[np.float64]
     slopes: NDArray[Any] | None
-
-
-def new_array(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Where :func:`attribute` puts its results unless told otherwise: fresh memory."""
-    return np.empty(shape, dtype)
 
 
 def check_method(name: str, emit: str) -> str:

@@ -33,7 +33,7 @@ from onnxcam.labels import read_labels
 from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.painting import check_out
 from onnxcam.pictures import PictureLike, Pixels, is_batch, open_picture
-from onnxcam.preprocess import Rectangle, fit, to_tensor
+from onnxcam.preprocess import Preparation, Rectangle
 from onnxcam.presets import parse_preprocess
 from onnxcam.result import Result
 from onnxcam.scores import as_rows, count_classes, probabilities
@@ -395,13 +395,14 @@ class Engine:
         preprocess: Preprocessing,
     ) -> list[list[Result]]:
         """Results by picture and target."""
-        fitted = [fit(picture, preprocess) for picture in pictures]
         # A fixed batch size is filled up with copies of the last picture.
         missing = (self._picture_input.shape[0] or len(pictures)) - len(pictures)
-        pixels = [each for each, _ in fitted] + [fitted[-1][0]] * missing
         wanted = np.array(targets + targets[-1:] * missing, np.int64)
         info = self.contract.picture
-        tensor = to_tensor(pixels, preprocess, info.layout, info.dtype)
+        preparation = Preparation(preprocess, info.layout, info.dtype)
+        tensor = np.empty((len(pictures) + missing, *preparation.shape), preparation.dtype)
+        rectangles = [preparation.fill(*each) for each in zip(pictures, tensor, strict=False)]
+        tensor[len(pictures) :] = tensor[len(pictures) - 1]
         if missing:
             further = {
                 k: np.concatenate([v, np.repeat(v[-1:], missing, axis=0)])
@@ -417,7 +418,7 @@ class Engine:
                 self._result(i, k, picture, seen, int(target), outputs, attribution, method, layer)
                 for k, target in enumerate(chosen[i])
             ]
-            for i, (picture, (_, seen)) in enumerate(zip(pictures, fitted, strict=True))
+            for i, (picture, seen) in enumerate(zip(pictures, rectangles, strict=True))
         ]
 
     def _run_for_classes(

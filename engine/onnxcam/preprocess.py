@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from onnxcam.buffers import Place, new_array
 from onnxcam.contract import Preprocessing
 from onnxcam.errors import PictureError
 from onnxcam.pictures import Pixels
+from onnxcam.resampling import interleaved_taps, taps
 
-_PILLOW_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-# Scaling a picture of one row to a shorter side of 256 would take gigabytes.
+# Without antialiasing the whole picture is resized before it is cropped.
 _MAX_RESIZED_PIXELS = 1 << 27
 
 
@@ -36,70 +31,165 @@ class Rectangle(NamedTuple):
         return cls(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
 
 
-def fit(picture: Pixels, preprocess: Preprocessing) -> tuple[Pixels, Rectangle]:
-    """Resize, and crop where the preprocessing says so, to the model's input size.
+class Window(NamedTuple):
+    """What of a resized picture the model sees: all of it in pixels, and where the part begins."""
 
-    With `crop` as torchvision's Resize and CenterCrop: the longer side is truncated to a whole
-    number, the crop's offset rounded.
+    height: int
+    width: int
+    top: int
+    left: int
+
+
+class Preparation:
+    """From pictures to the model's input, by one preprocessing; safe to share between threads.
+
+    The tensor is ``(pixel * scale - mean) / std``, computed once for every byte, in float64.
 
     Args:
-        picture: uint8 RGB [H, W, 3].
         preprocess: what to do.
-
-    Returns:
-        uint8 [h, w, C] with the tensor's colour order (C = 1 for GRAY), and the rectangle of
-        `picture` that it shows.
-
-    Raises:
-        PictureError: the picture is so narrow that its resized form would fill the memory.
+        layout: "NCHW" or "NHWC".
+        dtype: the tensor's; integer dtypes are rounded and clipped to their range.
     """
-    height, width = picture.shape[:2]
-    h, w = preprocess.size
-    picture = _in_color(picture, preprocess.color)
+
+    def __init__(self, preprocess: Preprocessing, layout: str, dtype: Any) -> None:
+        self.preprocess = preprocess
+        self.dtype = np.dtype(dtype)
+        self._channels_last = layout == "NHWC"
+        self._tables = _tables(preprocess, self.dtype)
+        self._bytes = np.tile(np.arange(256, dtype=np.uint8), (preprocess.channels, 1))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one picture's tensor: [C, h, w] or [h, w, C]."""
+        (h, w), channels = self.preprocess.size, self.preprocess.channels
+        return (h, w, channels) if self._channels_last else (channels, h, w)
+
+    def fill(
+        self, picture: Pixels, out: NDArray[Any], *, bgr: bool = False, place: Place = new_array
+    ) -> Rectangle:
+        """Resize, crop, normalise and lay out one picture.
+
+        With `crop` as torchvision's Resize and CenterCrop: the longer side is truncated to a whole
+        number, the crop's offset rounded. The pixels are Pillow's, byte for byte; without
+        antialiasing OpenCV's, within one level.
+
+        Args:
+            picture: uint8 RGB [H, W, 3], contiguous.
+            out: an item of the input tensor, of `shape` and the dtype, contiguous.
+            bgr: the picture is BGR, as OpenCV reads it.
+            place: where work space comes from.
+
+        Returns:
+            The part of the picture that the tensor shows.
+
+        Raises:
+            PictureError: without antialiasing, the picture is so narrow that its resized form
+                would fill the memory.
+        """
+        backwards = bgr != (self.preprocess.color == "BGR")
+        window = _window(picture.shape[0], picture.shape[1], self.preprocess)
+        seen = _seen(picture.shape[0], picture.shape[1], window, self.preprocess)
+        if self.preprocess.color == "GRAY":
+            picture, backwards = _gray(picture, bgr, place), False
+        resize = self.preprocess.resize
+        if resize.filter != "nearest" and not resize.antialias:
+            picture = _without_antialias(picture, window, self.preprocess)
+            window = Window(*self.preprocess.size, 0, 0)
+        if self.dtype in (np.float32, np.uint8):
+            self._resample(picture, window, self._tables, backwards, out, place)
+            return seen
+        pixels = place("pixels", self.shape, np.uint8)
+        self._resample(picture, window, self._bytes, backwards, pixels, place)
+        for c, table in enumerate(self._tables):
+            channel = (..., c) if self._channels_last else (c,)
+            out[channel] = table[pixels[channel]]
+        return seen
+
+    def _resample(
+        self,
+        picture: Pixels,
+        window: Window,
+        table: NDArray[Any],
+        backwards: bool,
+        out: NDArray[Any],
+        place: Place,
+    ) -> None:
+        from onnxcam import kernels
+
+        (h, w), channels = self.preprocess.size, picture.shape[2]
+        filter_name = self.preprocess.resize.filter
+        rows = taps(picture.shape[0], window.height, window.top, h, filter_name)
+        find = interleaved_taps if channels == 3 else taps
+        columns = find(picture.shape[1], window.width, window.left, w, filter_name)
+        missing = columns.weights.shape[1] // channels - picture.shape[1]
+        if missing > 0:  # a few columns wide; what is added has weight zero
+            picture = np.pad(picture, ((0, 0), (0, missing), (0, 0)))
+        to_bytes = table.dtype == np.uint8
+        function = kernels.picture_to_uint8 if to_bytes else kernels.picture_to_float32
+        function(
+            picture.reshape(len(picture), -1),
+            *columns,
+            *rows,
+            table,
+            int(self._channels_last),
+            int(backwards),
+            place("lines", (rows.weights.shape[1], channels * w + 1), np.uint8),
+            place("sums", (channels * w,), np.int32),
+            out.reshape(-1),
+        )
+
+
+def _window(height: int, width: int, preprocess: Preprocessing) -> Window:
     resize = preprocess.resize
+    h, w = preprocess.size
     if resize.mode == "stretch":
-        return _resized(picture, h, w, preprocess), Rectangle.whole(picture)
+        return Window(h, w, 0, 0)
     assert resize.shorter_side is not None  # Resize has checked it
     longer = int(resize.shorter_side * max(height, width) / min(height, width))
     full_h, full_w = resize.shorter_side, longer
     if height > width:
         full_h, full_w = longer, resize.shorter_side
-    if full_h * full_w > max(_MAX_RESIZED_PIXELS, height * width):
-        raise PictureError(
-            f"picture of {width}x{height} pixels: too narrow to scale its shorter side "
-            f"to {resize.shorter_side}"
-        )
-    top, left = round((full_h - h) / 2), round((full_w - w) / 2)
-    crop = _resized(picture, full_h, full_w, preprocess)[top : top + h, left : left + w]
-    to_x, to_y = width / full_w, height / full_h
-    seen = Rectangle(left * to_x, top * to_y, (left + w) * to_x, (top + h) * to_y)
-    return crop, seen
+    return Window(full_h, full_w, round((full_h - h) / 2), round((full_w - w) / 2))
 
 
-def to_tensor(
-    pictures: Sequence[Pixels], preprocess: Preprocessing, layout: str, dtype: Any
-) -> NDArray[Any]:
-    """Scale and normalise fitted pictures: ``(pixel * scale - mean) / std``.
-
-    Args:
-        pictures: uint8 [h, w, C] each, from :func:`fit`.
-        preprocess: scale, mean and std.
-        layout: "NCHW" or "NHWC".
-        dtype: the tensor's; integer dtypes are rounded and clipped to their range.
-
-    Returns:
-        A contiguous tensor [N, C, h, w] or [N, h, w, C].
-    """
+def _seen(height: int, width: int, window: Window, preprocess: Preprocessing) -> Rectangle:
     h, w = preprocess.size
-    channels = preprocess.channels
-    shape = (channels, h, w) if layout == "NCHW" else (h, w, channels)
-    tensor = np.empty((len(pictures), *shape), dtype)
-    tables = _tables(preprocess, np.dtype(dtype))
-    for item, picture in zip(tensor, pictures, strict=True):
-        for c in range(channels):
-            plane = item[c] if layout == "NCHW" else item[..., c]
-            plane[...] = tables[c][picture[..., c]]
-    return tensor
+    return Rectangle(
+        window.left * width / window.width,
+        window.top * height / window.height,
+        (window.left + w) * width / window.width,
+        (window.top + h) * height / window.height,
+    )
+
+
+def _gray(picture: Pixels, bgr: bool, place: Place) -> Pixels:
+    from onnxcam import kernels
+
+    gray = place("gray", picture.shape[:2], np.uint8)
+    kernels.gray_of(picture, int(bgr), gray)
+    return gray[..., None]
+
+
+def _without_antialias(picture: Pixels, window: Window, preprocess: Preprocessing) -> Pixels:
+    from onnxcam import kernels
+
+    height, width = picture.shape[:2]
+    h, w = preprocess.size
+    if (height, width) != (window.height, window.width):
+        if window.height * window.width > max(_MAX_RESIZED_PIXELS, height * width):
+            raise PictureError(
+                f"picture of {width}x{height} pixels: too narrow to scale its shorter side "
+                f"to {preprocess.resize.shorter_side}"
+            )
+        function = {
+            "bilinear": kernels.resize_picture_bilinear,
+            "bicubic": kernels.resize_picture_bicubic,
+        }[preprocess.resize.filter]
+        resized = np.empty((window.height, window.width, picture.shape[2]), np.uint8)
+        function(picture, resized)
+        picture = resized
+    top, left = window.top, window.left
+    return np.ascontiguousarray(picture[top : top + h, left : left + w])
 
 
 def _tables(preprocess: Preprocessing, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -112,29 +202,3 @@ def _tables(preprocess: Preprocessing, dtype: np.dtype[Any]) -> NDArray[Any]:
         limits = np.iinfo(dtype)
         values = np.rint(values).clip(limits.min, limits.max)
     return np.asarray(values, dtype)
-
-
-def _in_color(picture: Pixels, color: str) -> Pixels:
-    if color == "GRAY":
-        return np.asarray(Image.fromarray(picture).convert("L"))[..., None]
-    return picture[..., ::-1] if color == "BGR" else picture
-
-
-def _resized(picture: Pixels, h: int, w: int, preprocess: Preprocessing) -> Pixels:
-    if picture.shape[:2] == (h, w):
-        return picture
-    resize = preprocess.resize
-    if resize.filter == "nearest" or resize.antialias:
-        source = picture[..., 0] if picture.shape[2] == 1 else picture
-        image = Image.fromarray(np.ascontiguousarray(source))
-        resized = np.asarray(image.resize((w, h), _PILLOW_FILTERS[resize.filter]))
-        return resized.reshape(h, w, picture.shape[2])
-    from onnxcam import kernels
-
-    function = {
-        "bilinear": kernels.resize_picture_bilinear,
-        "bicubic": kernels.resize_picture_bicubic,
-    }[resize.filter]
-    out = np.empty((h, w, picture.shape[2]), np.uint8)
-    function(np.ascontiguousarray(picture), out)
-    return out

@@ -9,6 +9,7 @@ from onnxcam.kernels.colorize import colorize
 from onnxcam.kernels.elementwise import gradcam_elementwise, hirescam, layercam
 from onnxcam.kernels.gradcam import gradcam
 from onnxcam.kernels.gradcam_plusplus import gradcam_plusplus
+from onnxcam.kernels.picture import gray_of, picture_to_float32, picture_to_uint8
 from onnxcam.kernels.pooling import channel_means
 from onnxcam.kernels.resize_bicubic import resize_map_bicubic, resize_picture_bicubic
 from onnxcam.kernels.resize_bilinear import resize_map_bilinear, resize_picture_bilinear
@@ -23,8 +24,11 @@ __all__ = [
     "gradcam",
     "gradcam_elementwise",
     "gradcam_plusplus",
+    "gray_of",
     "hirescam",
     "layercam",
+    "picture_to_float32",
+    "picture_to_uint8",
     "resize_map_bicubic",
     "resize_map_bilinear",
     "resize_picture_bicubic",
