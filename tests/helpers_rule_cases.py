@@ -91,6 +91,29 @@ def grids():
         yield f"open size {padding}", x, grid, {"padding_mode": padding}, 20, {"dynamic": True}
 
 
+def recurrences():
+    """LSTM, GRU and RNN in every direction: inputs, attributes, outputs, constants, note."""
+    steps, batch, width, hidden = 4, 2, 3, 5
+    for name, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        for way in ("forward", "reverse", "bidirectional"):
+            sides = 2 if way == "bidirectional" else 1
+            given = [real(steps, batch, width), real(sides, gates * hidden, width) / 2]
+            given += [real(sides, gates * hidden, hidden) / 3, real(sides, 2 * gates * hidden) / 2]
+            a = {"direction": way, "hidden_size": hidden}
+            outputs = 3 if name == "LSTM" else 2
+            yield name, tuple(given[:3]), a, 1, f"{way} no bias", {}
+            for reset in (0, 1) if name == "GRU" else (None,):
+                more = {} if reset is None else {"linear_before_reset": reset}
+                states = [real(sides, batch, hidden) for _ in range(outputs - 1)]
+                note = f"{way} {more or ''} states"
+                yield name, (*given, None, *states), a | more, outputs, note, {}
+    given = (real(steps, batch, width), real(1, hidden, width), real(1, hidden, hidden) / 3)
+    lengths = (None, np.full(batch, steps, np.int32))
+    yield "RNN", (*given, *lengths), {"hidden_size": hidden}, 2, "lengths", {}
+    given = (real(1, batch, width), real(1, 4 * hidden, width), real(1, 4 * hidden, hidden) / 3)
+    yield "LSTM", given, {"hidden_size": hidden}, 3, "one step", {}
+
+
 X = real(2, 3, 7, 6)
 CONV = {"kernel_shape": [3, 3]}
 
@@ -320,6 +343,9 @@ CASES = [
       for r in ("none", "add")],
     Case("TopK", (real(3, 6), ints(2)), {"axis": 1}, constants=(1,), outputs=2),
     Case("Expand", (real(3, 1), ints(2, 3, 4)), constants=(1,)),
+    *[Case(name, inputs, a, active=tuple(p for p in (0, 5, 6) if p < len(inputs) and inputs[p] is not None),
+           constants=(1, 2, 3, 4), outputs=outputs, note=note, **more)
+      for name, inputs, a, outputs, note, more in recurrences()],
     Case("ReverseSequence", (real(4, 3, 2), ints(4, 2, 1)), constants=(1,)),
     Case("ReverseSequence", (real(3, 4, 2), ints(4, 2, 1)), {"batch_axis": 0, "time_axis": 1}, constants=(1,), note="batch first"),
     # sampling at computed positions

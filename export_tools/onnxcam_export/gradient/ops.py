@@ -106,9 +106,9 @@ class Ops:
         attributes = {key: value for key, value in (attributes or {}).items() if value is not None}
         given = [_attribute(key, value) for key, value in attributes.items()]
         node = ir.Node("", op_type, values, given, num_outputs=outputs)
-        node.name = self._unique(op_type)
+        node.name = self.unused_name(op_type)
         for value in node.outputs:
-            value.name = self._unique(f"{op_type}_out")
+            value.name = self.unused_name(f"{op_type}_out")
             dtype = _result_dtype(op_type, attributes, values)
             if dtype is not None:
                 value.dtype = dtype
@@ -122,7 +122,7 @@ class Ops:
             array = array.astype(dtype.numpy())
         key = (str(array.dtype), array.shape, array.tobytes())
         if key not in self._constants:
-            name = self._unique("const")
+            name = self.unused_name("const")
             # The ONNX dtype is given beside the array: bfloat16 is no numpy dtype.
             tensor = ir.tensor(np.array(array, order="C"), dtype=dtype, name=name)
             value = ir.Value(
@@ -150,7 +150,8 @@ class Ops:
             raise ExportError(f"cannot tell the dtype of the constant {operand!r}")
         return self.const(operand, dtype)
 
-    def _unique(self, stem: str) -> str:
+    def unused_name(self, stem: str) -> str:
+        """A name that nothing in the graph has."""
         while True:
             number = self._counts[stem] = self._counts.get(stem, -1) + 1
             name = f"{self._prefix}{stem}_{number}"

@@ -72,8 +72,26 @@ def backpropagate(
             if _key(node) in BROADCASTING:
                 grad = sum_to(op, grad, dims(node.outputs[0]), value)
             before = contributions.get(value)
-            contributions[value] = grad if before is None else op.Add(before, grad)
+            contributions[value] = grad if before is None else _sum(op, before, grad)
     return {value: contributions[value] for value in wanted if value in contributions}
+
+
+def _sum(op: Ops, first: ir.Value, second: ir.Value) -> ir.Value:
+    """The sum of two contributions; what one of them repeats (as a mean does) is not written out.
+
+    Contributions have the full shape of what they belong to, and Add repeats by itself.
+    """
+    small_first, small_second = _repeated(first), _repeated(second)
+    if small_first is None and small_second is not None:
+        return op.Add(first, small_second)
+    if small_first is not None and small_second is None:
+        return op.Add(small_first, second)
+    return op.Add(first, second)
+
+
+def _repeated(value: ir.Value) -> ir.Value | None:
+    node = value.producer()
+    return node.inputs[0] if node is not None and node.op_type == "Expand" else None
 
 
 def path_between(nodes: Sequence[ir.Node], start: ir.Value, end: ir.Value) -> list[ir.Node]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 _FLAT = "its derivative is zero almost everywhere"
 _CHOICE = "what it chooses changes in jumps, which have no derivative"
-_RECURRENT = (
-    "onnxcam has no derivative for recurrent layers; export the model with the recurrence unrolled"
-)
 _SAMPLED = "onnxcam has no derivative for sampling at computed positions"
 _LOOP = (
     "its number of rounds or its branch is decided at run time; export the model with the loop "
@@ -23,7 +20,6 @@ _QUANTISED = (
 _REASONS = {
     _FLAT: "Round Floor Ceil Sign Hardmax",
     _CHOICE: "NonMaxSuppression Unique Compress NonZero ArgMax ArgMin",
-    _RECURRENT: "LSTM GRU RNN",
     _SAMPLED: "RoiAlign MaxRoiPool DeformConv",
     _LOOP: "If Loop Scan",
     _RANDOM: "Bernoulli Multinomial RandomNormalLike RandomUniformLike RandomNormal RandomUniform",
