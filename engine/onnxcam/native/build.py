@@ -1,0 +1,80 @@
+"""Make the library and its header for one target."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from onnxcam._version import __version__
+from onnxcam.errors import MissingExtraError, OnnxcamError
+from onnxcam.files import atomic
+from onnxcam.native.build_id import build_id
+from onnxcam.native.dispatch import dispatch_source
+from onnxcam.native.header import header
+from onnxcam.native.link import link
+from onnxcam.native.targets import Target
+
+HEADER = "onnxcam.h"
+# Numba's settings in the process that generates code. At its usual level of optimisation the
+# code already has this machine's vector width before LLVM is asked for another's.
+_ENVIRONMENT = {
+    "NUMBA_OPT": "0",
+    "NUMBA_DISABLE_INTEL_SVML": "1",
+    "NUMBA_CPU_NAME": "generic",
+    "NUMBA_CPU_FEATURES": "",
+    "NUMBA_BOUNDSCHECK": "0",
+    "NUMBA_DISABLE_JIT": "0",
+}
+
+
+def build(target: Target, folder: Path) -> tuple[Path, Path]:
+    """Write the library and `onnxcam.h` into `folder`, and return their paths.
+
+    Raises:
+        MissingExtraError: numba or ziglang is not installed.
+        OnnxcamError: a kernel can't be compiled ahead of time, or the linker refuses.
+        OSError: the folder can't be written.
+    """
+    for module in ("numba", "ziglang"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(
+                f"building the library needs {module}: pip install 'onnxcam[native]'"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="onnxcam-") as name:
+        work = Path(name)
+        (work / HEADER).write_text(header(), "utf-8")
+        source = work / "dispatch.c"
+        source.write_text(dispatch_source(target, __version__, build_id()), "utf-8")
+        _generate_code(target, work)
+        linked = work / target.library
+        link(target, sorted(work.glob("*.o")), source, linked)
+        return _put(linked, folder), _put(work / HEADER, folder)
+
+
+def _generate_code(target: Target, work: Path) -> None:
+    package = Path(__file__).parent.parent
+    environment = {**os.environ, **_ENVIRONMENT, "NUMBA_CACHE_DIR": str(work / "numba")}
+    # The package being built is not installed yet, and another version may be.
+    paths = [str(package.parent), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    command = [sys.executable, "-W", "ignore", "-m", "onnxcam.native.codegen", target.name, work]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode != 0:
+        raise OnnxcamError(
+            f"generating code for {target.name} failed: {done.stderr.strip()[-2000:]}"
+        )
+
+
+def _put(source: Path, folder: Path) -> Path:
+    """Copy into the folder, whole or not at all (a process may have the old file loaded)."""
+    target = folder / source.name
+    with atomic(target) as stream:
+        stream.write(source.read_bytes())
+    return target

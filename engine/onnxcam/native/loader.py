@@ -1,0 +1,205 @@
+"""The library through ctypes: Python functions with the kernels' own names and arguments."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxcam.errors import InputError, OnnxcamError
+from onnxcam.native.build_id import build_id, in_checkout, interface_id
+from onnxcam.native.interface import PREFIX, Function, functions, row_bytes
+from onnxcam.native.table import SIZE_IN_BYTES, TABLE, Array, Kernel
+
+_LIBRARY_NAMES = {"win32": "onnxcam.dll", "darwin": "libonnxcam.dylib"}
+INSTALLED = Path(__file__).parent / "lib" / _LIBRARY_NAMES.get(sys.platform, "libonnxcam.so")
+
+_C_TYPES = {
+    "uint8": ctypes.c_uint8,
+    "int16": ctypes.c_int16,
+    "uint16": ctypes.c_uint16,
+    "int32": ctypes.c_int32,
+    "uint32": ctypes.c_uint32,
+    "int64": ctypes.c_int64,
+    "float32": ctypes.c_float,
+    "float64": ctypes.c_double,
+    "size": ctypes.c_ssize_t,
+}
+
+
+class LibraryError(OnnxcamError):
+    """The library is missing, can't be loaded, or was made from another table."""
+
+
+class Library:
+    """A loaded `libonnxcam`.
+
+    Raises:
+        LibraryError: no such file, not a library for this machine, or made from another table
+            or, in a checkout, from other sources.
+    """
+
+    def __init__(self, path: Path = INSTALLED) -> None:
+        self.path = path
+        if not path.exists():
+            raise LibraryError(f"library '{path}': no such file")
+        try:
+            self._library = ctypes.CDLL(str(path))
+            found = self._text("build_id")
+        except (OSError, AttributeError) as error:
+            raise LibraryError(f"library '{path}': cannot be loaded ({error})") from error
+        if found.split("-")[0] != interface_id():
+            raise LibraryError(f"library '{path}': was built from another table of kernels")
+        if in_checkout() and found != build_id():
+            raise LibraryError(f"library '{path}': was built from other sources than are here now")
+
+    @property
+    def version(self) -> str:
+        """Of onnxcam, when the library was built."""
+        return self._text("version")
+
+    @property
+    def variant(self) -> int:
+        """Which variant runs: 0 is the plainest; on x86-64 1 is AVX2."""
+        return int(self._library[PREFIX + "variant"]())
+
+    def set_variant(self, number: int) -> None:
+        """Use another variant, in all threads; for tests and measurements.
+
+        Raises:
+            InputError: the library has none of this number, or the processor can't run it.
+        """
+        self._check(self._library[PREFIX + "set_variant"](ctypes.c_int32(number)), "set_variant")
+
+    def function(self, kernel: Kernel) -> Callable[..., None]:
+        """The function of a row: its own parameters, arrays as NumPy's.
+
+        It raises InputError for arrays of another dtype or shape than the row's, and where the
+        library returns an error code; input arrays that are not contiguous are copied.
+        """
+        scope: dict[str, Any] = {"address": _address, "has_rows": _has_rows}
+        scope["check"] = self._check
+        scope["function"] = self.prototype(next(functions(kernel)))
+        for array in kernel.arrays:
+            fit = _Fit(kernel, array)
+            scope |= {f"fit_{array.name}": fit.correct, f"dtype_{array.name}": fit.dtype}
+        exec(_source(kernel), scope)  # made from our own table
+        return scope[kernel.name]  # type: ignore[no-any-return]
+
+    def prototype(self, function: Function) -> Any:
+        """The C function itself, as ctypes has it."""
+        types: list[Any] = [
+            ctypes.c_void_p if each.kind == "pointer" else _C_TYPES[each.dtype]
+            for each in function.arguments
+        ]
+        found = self._library[function.name]
+        found.argtypes = types
+        found.restype = _C_TYPES[function.returns]
+        return found
+
+    def _text(self, name: str) -> str:
+        function = self._library[PREFIX + name]
+        function.restype = ctypes.c_char_p
+        return bytes(function()).decode()
+
+    def _check(self, code: int, name: str) -> None:
+        if code:
+            text = self._library[PREFIX + "error_text"]
+            text.restype = ctypes.c_char_p
+            raise InputError(f"{name}: {bytes(text(code)).decode()}")
+
+
+def load(path: Path = INSTALLED) -> dict[str, Callable[..., None]]:
+    """Every kernel of a library by name.
+
+    Raises:
+        LibraryError: as :class:`Library`.
+    """
+    library = Library(path)
+    return {kernel.name: library.function(kernel) for kernel in TABLE}
+
+
+# `array.ctypes.data` takes 1.3 us, the buffer's way 0.4; it wants a writeable, contiguous one.
+_byte_of = ctypes.c_char.from_buffer
+_address_of = ctypes.addressof
+
+
+def _address(array: Any) -> int:
+    try:
+        return _address_of(_byte_of(array))
+    except (TypeError, ValueError, BufferError):
+        return int(array.ctypes.data)
+
+
+class _Fit:
+    """What a parameter's array has to be, and the slow way of making it so."""
+
+    def __init__(self, kernel: Kernel, array: Array) -> None:
+        self.kernel = kernel
+        self.array = array
+        self.dtype = np.dtype(array.dtype)
+
+    def correct(self, found: Any, shape: tuple[int, ...]) -> Any:
+        """`found`, or a contiguous copy of it; InputError where neither will do."""
+        array = self.array
+        expected = f"{self.kernel.name}: {array.name}: expected {array.dtype} {list(shape)}"
+        if not isinstance(found, np.ndarray) or found.dtype != self.dtype:
+            kind = found.dtype if isinstance(found, np.ndarray) else type(found).__name__
+            raise InputError(f"{expected}, got {kind}")
+        larger = array.role == "scratch" and found.size >= np.prod(shape)
+        if found.shape != shape and not larger:
+            raise InputError(f"{expected}, got {list(found.shape)}")
+        if array.role == "in":
+            return np.ascontiguousarray(found)
+        if found.flags.writeable and found.flags.c_contiguous:
+            return found
+        state = "contiguous" if found.flags.writeable else "writeable"
+        raise InputError(f"{expected}, got one that is not {state}")
+
+
+def _has_rows(array: Any) -> bool:
+    """Whether the rows are contiguous and lie apart, in order."""
+    inner = array[0]
+    return bool(inner.flags.c_contiguous and array.strides[0] >= inner.nbytes)
+
+
+def _source(kernel: Kernel) -> str:
+    """Source of the Python function: sizes from shapes, a check of every array, the call."""
+    names = ", ".join(each.name for each in kernel.parameters)
+    return "\n".join([f"def {kernel.name}({names}):", *_lines(kernel)]) + "\n"
+
+
+def _lines(kernel: Kernel) -> Iterator[str]:
+    known: set[str] = set()
+    for array in kernel.arrays:
+        for axis, side in enumerate(array.shape):
+            if isinstance(side, str) and side.isidentifier() and side not in known:
+                yield f"    {side} = {array.name}.shape[{axis}]"
+                known.add(side)
+    given = []
+    for each in kernel.parameters:
+        name = each.name
+        if not isinstance(each, Array):
+            given.append(f"{'float' if each.dtype.startswith('float') else 'int'}({name})")
+            continue
+        shape = "".join(f"{side}, " for side in each.shape)
+        fits = [f"{name}.dtype == dtype_{name} and {name}.shape == ({shape})"]
+        fits.append(f"{name}.flags.writeable" if each.role != "in" else "")
+        rows = f" or has_rows({name})" if each.rows else ""
+        fits.append(f"({name}.flags.c_contiguous{rows})")
+        yield f"    if not ({' and '.join(filter(None, fits))}):"
+        yield f"        {name} = fit_{name}({name}, ({shape}))"
+        given.append(f"address({name})")
+        if each.role == "scratch":
+            given.append(f"{name}.size")
+        if each.rows:
+            tight = row_bytes(each, SIZE_IN_BYTES[each.dtype])
+            given.append(f"{tight} if {name}.flags.c_contiguous else {name}.strides[0]")
+    given += kernel.size_names
+    yield f"    code = function({', '.join(given)})"
+    yield "    if code:"
+    yield f"        check(code, {kernel.name!r})"
