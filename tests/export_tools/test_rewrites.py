@@ -169,3 +169,55 @@ def test_pooled_weights_are_the_mean_of_the_gradient(pool, channels_last, trans_
     np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
     # The product is with the averaged weights: nothing is scattered, nothing averaged.
     assert not emitted(pooled).keys() & {"ScatterElements", "ReduceMean", "MaxPool"}
+
+
+def squeezed_and_gated(order, targets=7):
+    """Conv, SiLU, squeeze and excitation, dense: each a product of a tensor and a sigmoid."""
+    weights = {
+        "w0": RNG.standard_normal((6, 4, 3, 3)) / 6,
+        "w1": RNG.standard_normal((6, 6, 1, 1)),
+        "wd": RNG.standard_normal((6, targets)),
+    }
+    gate = {"plain": ["c", "s"], "swapped": ["s", "c"]}[order]
+    nodes = [
+        oh.make_node("Conv", ["picture", "w0"], ["c0"], pads=[1] * 4),
+        oh.make_node("Relu", ["c0"], ["r0"]),
+        oh.make_node("Conv", ["r0", "w1"], ["c"]),
+        oh.make_node("Sigmoid", ["c"], ["s"]),
+        oh.make_node("Mul", gate, ["y"]),
+        oh.make_node("GlobalAveragePool", ["y"], ["squeezed"]),
+        oh.make_node("Sigmoid", ["squeezed"], ["excited"]),
+        oh.make_node("Mul", ["excited", "y"], ["z"]),
+        oh.make_node("Mul", ["z", "z"], ["zz"]),
+        oh.make_node("GlobalAveragePool", ["zz"], ["pooled"]),
+        oh.make_node("Flatten", ["pooled"], ["flat"]),
+        oh.make_node("MatMul", ["flat", "wd"], ["logits"]),
+    ]
+    graph = oh.make_graph(
+        nodes,
+        "gated",
+        [oh.make_tensor_value_info("picture", FLOAT, ["batch", 4, 9, 9])],
+        [oh.make_tensor_value_info("logits", FLOAT, ["batch", targets])],
+        [from_array(w.astype(np.float32), name) for name, w in weights.items()],
+    )
+    return oh.make_model(graph, opset_imports=[oh.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.mark.parametrize("order", ["plain", "swapped"])
+def test_a_gated_sigmoid_is_differentiated_through_its_value(order, monkeypatch):
+    plain = squeezed_and_gated(order)
+    rewritten = from_onnx(plain, "r0")
+    several = from_onnx(plain, "r0", targets=3)
+    monkeypatch.setattr(emission, "REWRITES", ())
+    literal = from_onnx(plain, "r0")
+    expected, found = gradients(literal), gradients(rewritten)
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+    assert emitted(rewritten)["Mul"] == emitted(literal)["Mul"] - 2
+    # What several targets share stands there once: 1 - s of either sigmoid.
+    assert emitted(several)["Sub"] == emitted(rewritten)["Sub"] == 2
+
+
+def test_a_repeated_mean_is_added_without_being_written_out():
+    operators = emitted(from_onnx(squeezed_and_gated("plain"), "r0"))
+    assert operators["Expand"] == 1  # behind the last pool; not that of the squeeze

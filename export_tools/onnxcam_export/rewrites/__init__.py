@@ -11,6 +11,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.rewrites.gated_sigmoid import gated_sigmoid
 from onnxcam_export.rewrites.mean_of_dense import mean_of_dense
 from onnxcam_export.rewrites.one_hot_channel import one_hot_channel
 from onnxcam_export.rewrites.one_hot_row import one_hot_row
@@ -24,6 +25,7 @@ REWRITES: tuple[Rewrite, ...] = (
     one_hot_channel,
     mean_of_dense,
     stride_one_conv,
+    gated_sigmoid,
 )
 
 
