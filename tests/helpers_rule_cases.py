@@ -91,6 +91,19 @@ def grids():
         yield f"open size {padding}", x, grid, {"padding_mode": padding}, 20, {"dynamic": True}
 
 
+def regions():
+    """Regions inside, across the border and outside; note, regions, attributes, open."""
+    rois = np.array([[0.37, 0.91, 4.2, 5.3], [3.1, 2.2, 9.4, 8.7], [-3.2, -2.9, 0.6, 2.5],
+                     [1.2, 1.4, 1.5, 1.7], [11.3, 9.1, 12.2, 13.6]])  # fmt: skip
+    for half in ("half_pixel", "output_half_pixel"):
+        for ratio in (0, 1, 2, 3):
+            a = {"output_height": 3, "output_width": 2, "sampling_ratio": ratio,
+                 "coordinate_transformation_mode": half, "spatial_scale": 0.9}  # fmt: skip
+            yield f"{half} ratio {ratio}", rois, a, False
+            yield f"open {half} ratio {ratio}", rois, a, True
+    yield "defaults", rois, {}, False
+
+
 def recurrences():
     """LSTM, GRU and RNN in every direction: inputs, attributes, outputs, constants, note."""
     steps, batch, width, hidden = 4, 2, 3, 5
@@ -349,6 +362,12 @@ CASES = [
     Case("ReverseSequence", (real(4, 3, 2), ints(4, 2, 1)), constants=(1,)),
     Case("ReverseSequence", (real(3, 4, 2), ints(4, 2, 1)), {"batch_axis": 0, "time_axis": 1}, constants=(1,), note="batch first"),
     # sampling at computed positions
+    *[Case("RoiAlign", (real(2, 3, 6, 8), rois, ints(0, 1, 1, 0, 1)), a, constants=(2,), dynamic=open_, note=note)
+      for note, rois, a, open_ in regions()],
+    Case("RoiAlign", (real(1, 3, 6, 8), next(regions())[1], ints(0, 0, 0, 0, 0)), {"output_height": 2, "sampling_ratio": 2},
+         constants=(2,), note="one picture"),
+    Case("RoiAlign", (real(2, 3, 6, 8), next(regions())[1], ints(0, 1, 1, 0, 1)), {"output_height": 2, "sampling_ratio": 2},
+         active=(0,), constants=(1, 2), note="fixed regions"),
     *[Case("AffineGrid", (real(2, axes, axes + 1), ints(2, 3, *size)), {"align_corners": corners}, constants=(1,), opset=20,
            note=f"{axes}-D corners {corners}")
       for axes, size in ((2, (4, 5)), (3, (2, 4, 3))) for corners in (0, 1)],

@@ -31,6 +31,7 @@ from onnxcam_export.gradient.rules import (
     recurrent,
     reduction,
     refused,
+    roi_align,
     sampling,
     trigonometry,
 )
@@ -53,6 +54,7 @@ _MODULES = (
     sampling,
     indexing,
     grid_sample,
+    roi_align,
     functions,
 )
 

@@ -20,7 +20,7 @@ _QUANTISED = (
 _REASONS = {
     _FLAT: "Round Floor Ceil Sign Hardmax",
     _CHOICE: "NonMaxSuppression Unique Compress NonZero ArgMax ArgMin",
-    _SAMPLED: "RoiAlign MaxRoiPool DeformConv",
+    _SAMPLED: "MaxRoiPool DeformConv",
     _LOOP: "If Loop Scan",
     _RANDOM: "Bernoulli Multinomial RandomNormalLike RandomUniformLike RandomNormal RandomUniform",
     _SIGNAL: "DFT STFT MelWeightMatrix",
