@@ -13,6 +13,7 @@ from onnxcam.buffers import Place, new_array
 from onnxcam.contract import ACTIVATION, GRADIENT, HEATMAP, WEIGHTS, output_name
 from onnxcam.errors import MethodError, ModelError
 from onnxcam.methods import DEFAULT_METHOD, find_method
+from onnxcam.painting import check_out
 
 Map: TypeAlias = NDArray[np.float32]
 
@@ -78,12 +79,13 @@ def attribute(
         raise ModelError(
             f"{ACTIVATION}: expected [N, C, spatial axes], got {list(activation.shape)}"
         )
-    from onnxcam import kernels
+
+    from onnxcam import compiled
 
     n, c, *spatial = activation.shape
     if emit == "weights":
         slopes = _with_targets(_float32(outputs[output_name(WEIGHTS, layer)]), 2, WEIGHTS)
-        fits, kernel = (n, slopes.shape[1], c), kernels.weighted_sum
+        fits, kernel = (n, slopes.shape[1], c), compiled.weighted_sum
     else:
         gradient = _float32(outputs[output_name(GRADIENT, layer)])
         slopes = _with_targets(gradient, activation.ndim, GRADIENT)
@@ -111,12 +113,13 @@ def _finished(heatmap: Map, several: bool, place: Place) -> Attribution:
     """Of a file that emits the finished map; one with NaN or infinite values becomes zero."""
     if heatmap.ndim < (3 if several else 2):
         raise ModelError(f"{HEATMAP}: expected [N, h, w], got {list(heatmap.shape)}")
-    from onnxcam import kernels
+
+    from onnxcam import compiled
 
     raw = heatmap if several else heatmap[:, None]
     n, k = raw.shape[:2]
     summary = place("summary", (n, k, 4), np.float64)
-    kernels.summarise(raw.reshape(n * k, -1), summary.reshape(n * k, 4))
+    compiled.summarise(raw.reshape(n * k, -1), summary.reshape(n * k, 4))
     finished = place("finished", raw.shape, np.float32)
     finished[...] = raw
     finished[summary[..., 3] > 0] = 0
@@ -136,3 +139,36 @@ def _with_targets(values: Map, rank_of_one: int, name: str) -> Map:
 
 def _float32(values: NDArray[Any]) -> Map:
     return np.ascontiguousarray(values, np.float32)
+
+
+class Maps:
+    """Where :meth:`onnxcam.Engine.maps` wants the maps, among buffers for all else.
+
+    Args:
+        name: "raw" or "finished".
+        several: whether the result has the axis of targets.
+        out: the caller's array, checked once the shape is known; None for a new one.
+    """
+
+    def __init__(self, name: str, several: bool, out: Map | None) -> None:
+        self._name = name
+        self._several = several
+        self._out = out
+        self.array: Map
+
+    def among(self, buffers: Place) -> Place:
+        """Gives the result's array by its name, and the buffers' by all others."""
+
+        def place(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+            return self._own(shape) if name == self._name else buffers(name, shape, dtype)
+
+        return place
+
+    def _own(self, shape: tuple[int, ...]) -> Map:
+        wanted = shape if self._several else (shape[0], *shape[2:])
+        if self._out is None:
+            self.array = np.empty(wanted, np.float32)
+        else:
+            check_out(self._out, wanted, np.float32)
+            self.array = self._out
+        return self.array.reshape(shape)

@@ -30,9 +30,9 @@ class Method:
 
     def load(self) -> Callable[..., None]:
         """The compiled kernel ``f(activation, gradient, raw, finished, summary)``."""
-        from onnxcam import kernels
+        from onnxcam import compiled
 
-        return getattr(kernels, self.kernel)  # type: ignore[no-any-return]
+        return getattr(compiled, self.kernel)  # type: ignore[no-any-return]
 
 
 _ROWS = (

@@ -39,10 +39,9 @@ class TensorInfo:
 
     def check(self, tensor: Any) -> None:
         """Raise InputError unless `tensor` fits and holds finite values only."""
-        expected = f"{self.dtype} [{', '.join(_dimension(side) for side in self.shape)}]"
         if not isinstance(tensor, np.ndarray):
             raise InputError(
-                f"input '{self.name}': expected an array {expected}, got {type(tensor).__name__}"
+                f"input '{self.name}': expected an array {self}, got {type(tensor).__name__}"
             )
         fits = len(tensor.shape) == len(self.shape) and all(
             wanted is None or wanted == side
@@ -50,12 +49,15 @@ class TensorInfo:
         )
         if not fits or tensor.dtype != self.dtype:
             raise InputError(
-                f"input '{self.name}': expected {expected}, got {tensor.dtype} {list(tensor.shape)}"
+                f"input '{self.name}': expected {self}, got {tensor.dtype} {list(tensor.shape)}"
             )
         if tensor.size == 0:
             raise InputError(f"input '{self.name}': the tensor is empty, {list(tensor.shape)}")
-        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
+        if np.issubdtype(tensor.dtype, np.floating) and not _is_finite(tensor):
             raise InputError(f"input '{self.name}': holds NaN or infinite values")
+
+    def __str__(self) -> str:
+        return f"{self.dtype} [{', '.join(_dimension(side) for side in self.shape)}]"
 
 
 class Session:
@@ -123,6 +125,28 @@ class Session:
             raise ModelError(f"running {self.title} failed: {_reason(error)}") from error
         return dict(zip(outputs, values, strict=True))
 
+    def bind(self, outputs: Mapping[str, NDArray[Any]]) -> Any:
+        """Onnxruntime's binding of outputs to these arrays, for :meth:`run_bound`."""
+        binding = self._session.io_binding()
+        for name, array in outputs.items():
+            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        return binding
+
+    def run_bound(self, binding: Any, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """Run with contiguous inputs of the shapes that the binding's outputs go with.
+
+        Raises:
+            ModelError: the run fails.
+        """
+        try:
+            for name, array in feeds.items():
+                binding.bind_cpu_input(name, array)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelError(f"running {self.title} failed: {_reason(error)}") from error
+        finally:
+            binding.clear_binding_inputs()  # it would keep the caller's arrays alive
+
     def _check_providers(self, wanted: Sequence[Any]) -> None:
         # onnxruntime falls back to the CPU in silence when a provider does not start.
         used = self.providers
@@ -161,6 +185,11 @@ def _info(argument: Any) -> TensorInfo:
     shape = tuple(side if isinstance(side, int) else None for side in argument.shape)
     dtype = _DTYPES.get(argument.type)
     return TensorInfo(argument.name, shape, None if dtype is None else np.dtype(dtype))
+
+
+def _is_finite(tensor: NDArray[Any]) -> bool:
+    # Extremes take the time of isfinite(), without an array as large as a quarter of the tensor.
+    return bool(np.isfinite(tensor.max()) and np.isfinite(tensor.min()))
 
 
 def _dimension(side: int | None) -> str:

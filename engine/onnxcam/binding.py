@@ -1,0 +1,60 @@
+"""Running a session into the same memory every time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcam.buffers import Buffers
+from onnxcam.errors import ModelError
+from onnxcam.session import Session
+
+_Shapes = tuple[tuple[str, ...], tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]]
+
+
+class Binding:
+    """Runs a session; outputs of the same shape land in the same arrays, run after run.
+
+    The first run for the shapes of some inputs is an ordinary one, which tells the outputs'
+    shapes; from then on onnxruntime writes into arrays that were handed to it. Where it does not
+    want to (shapes that depend on values, outputs that are no arrays) every run is an ordinary one.
+    Not for two threads at once.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._bound: Any = None
+        self._outputs: dict[str, NDArray[Any]] = {}
+        self._shapes: _Shapes | None = None
+        self._unsuitable = False
+
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """As :meth:`onnxcam.session.Session.run`; the arrays are overwritten by the next run."""
+        shapes = (tuple(outputs), tuple((k, v.shape, v.dtype) for k, v in feeds.items()))
+        bound = shapes == self._shapes and not self._unsuitable
+        if bound:
+            try:
+                self._session.run_bound(self._bound, feeds)
+                return self._outputs
+            except ModelError:
+                pass  # bad input fails below as well, with its own message
+        found = self._session.run(feeds, outputs)
+        self._unsuitable |= bound or not all(isinstance(v, np.ndarray) for v in found.values())
+        if not self._unsuitable:
+            self._outputs = {name: np.empty_like(value) for name, value in found.items()}
+            self._bound = self._session.bind(self._outputs)
+            self._shapes = shapes
+        return found
+
+
+class Workspace:
+    """What one run at a time needs: a binding and buffers."""
+
+    def __init__(self, session: Session) -> None:
+        self.binding = Binding(session)
+        self.buffers = Buffers()
