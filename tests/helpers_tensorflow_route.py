@@ -22,8 +22,10 @@ import tensorflow as tf
 
 from onnxcam.errors import OnnxcamError
 from onnxcam_export import from_keras
+from onnxcam_export.assemble import build as build_explaining
 from onnxcam_export.sources import _keras_tensorflow
 from onnxcam_export.sources.keras_model import capture, choose_backend
+from onnxcam_export.verify import verify_each
 
 layers = keras.layers
 
@@ -51,11 +53,14 @@ def tutorial(model: keras.Model, layer: str, tensor: np.ndarray, targets: np.nda
     return activation.numpy(), tape.gradient(chosen, activation).numpy()
 
 
-def explain(exported, tensor: np.ndarray, targets: np.ndarray):
+def explain(exported, tensor: np.ndarray, targets: np.ndarray, suffix: str = ""):
+    """Activation and gradient [N, h, w, C], or activation and weights [N, C]."""
     session = ort.InferenceSession(exported.SerializeToString())
-    names = ["cam_activation", "cam_gradient"]
+    given = [output.name for output in session.get_outputs()]
+    kinds = [f"cam_gradient{suffix}", f"cam_weights{suffix}"]
+    names = [f"cam_activation{suffix}", *[kind for kind in kinds if kind in given]]
     found = session.run(names, {"picture": tensor, "cam_target": targets})
-    return [value.transpose(0, 2, 3, 1) for value in found]
+    return [value.transpose(0, 2, 3, 1) if value.ndim == 4 else value for value in found]
 
 
 def error(found, expected) -> float:
@@ -64,6 +69,31 @@ def error(found, expected) -> float:
     return max(
         float(np.abs(f - e).max() / np.abs(e).max()) for f, e in zip(found, expected, strict=True)
     )
+
+
+def several_layers(model: keras.Model, tensor: np.ndarray, targets: np.ndarray):
+    """Each of several layers of one file against the tutorial and, by verify, against Keras."""
+    answer: dict[str, object] = {}
+    wanted = {"grouped": "last_conv", "first": "first", "gelu": "gelu"}
+    source = capture(model, list(wanted.values()))
+    answer["several"] = [[c.asked, c.name, c.tensor] for c in source.captured]
+    for emit in ("gradient", "weights"):
+        built = build_explaining(
+            source, layer=list(wanted.values()), score="probability", emit=emit
+        )
+        for index, layer in enumerate(wanted):
+            activation, gradient = tutorial(model, layer, tensor, targets)
+            expected = activation, gradient if emit == "gradient" else gradient.mean(axis=(1, 2))
+            suffix = f"_{index}" if index else ""
+            found = explain(built.model, tensor, targets, suffix)
+            answer[f"several {layer} {emit}"] = error(found, expected)
+        for each in verify_each(built, source):
+            answer[each.oracle] = each.error
+    try:
+        capture(model, ["grouped", "last_conv"])
+    except OnnxcamError as refusal:
+        answer["twice"] = f"{type(refusal).__name__}: {refusal}"
+    return answer
 
 
 def main() -> None:
@@ -78,28 +108,40 @@ def main() -> None:
             expected = tutorial(judged, layer, tensor, targets)
             exported = from_keras(model, layer, score=score)
             answer[f"graph {layer} {score}"] = error(explain(exported, tensor, targets), expected)
-            oracle = source.oracle(tensor, targets, score)
+            oracle = source.captured[0].oracle(tensor, targets, score)
             answer[f"oracle {layer} {score}"] = error(oracle, expected)
-    appended = capture(bare, "first").oracle(tensor, targets, "probability")
+    appended = capture(bare, "first").captured[0].oracle(tensor, targets, "probability")
     answer["oracle softmax appended"] = error(appended, tutorial(model, "first", tensor, targets))
 
     source = capture(model, "last_conv")
-    answer["last_conv"] = source.layer_name
+    answer["last_conv"] = source.captured[0].name
     answer["names"] = [
         value.name for value in (*source.model.graph.input, *source.model.graph.output)
     ]
     answer["batch"] = source.model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    answer["channels_last"] = source.channels_last
+    answer["channels_last"] = source.captured[0].channels_last
     answer["producer"] = sorted(source.producer)
     answer["restored"] = not any("call" in vars(layer) for layer in model._flatten_layers())
+
+    answer |= several_layers(model, tensor, targets)
 
     nested = keras.Sequential([keras.Input((24, 24, 3), name="picture"), build(None, "inner")])
     nested.add(layers.Softmax())
     exported = from_keras(nested, "inner/gelu")
-    oracle = capture(nested, "gelu").oracle(tensor, targets, "logit")
+    oracle = capture(nested, "gelu").captured[0].oracle(tensor, targets, "logit")
     inner = tutorial(nested.get_layer("inner"), "gelu", tensor, targets)
     answer["graph nested"] = error(explain(exported, tensor, targets), inner)
     answer["oracle nested"] = error(oracle, inner)
+
+    both = ["inner/gelu", "first"]
+    exported = from_keras(nested, both)
+    for index, captured in enumerate(capture(nested, both).captured):
+        layer = captured.name.removeprefix("inner/")
+        expected = tutorial(nested.get_layer("inner"), layer, tensor, targets)
+        oracle = captured.oracle(tensor, targets, "logit")
+        answer[f"oracle of two nested: {layer}"] = error(oracle, expected)
+        found = explain(exported, tensor, targets, f"_{index}" if index else "")
+        answer[f"graph of two nested: {layer}"] = error(found, expected)
 
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")

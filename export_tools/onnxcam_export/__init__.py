@@ -17,8 +17,9 @@ from onnxcam.errors import MissingExtraError
 if TYPE_CHECKING:
     import onnx
 
-    from onnxcam_export.assemble import LabelsLike, LayerLike, PreprocessLike
+    from onnxcam_export.assemble import LabelsLike, PreprocessLike
     from onnxcam_export.loading import ModelLike
+    from onnxcam_export.sources import LayerLike
 
 __all__ = ["from_keras", "from_onnx", "from_torch"]
 
@@ -118,17 +119,17 @@ def from_torch(
         module: a torch.nn.Module that maps one picture batch to [N, classes].
         example_input: a tensor [N, C, H, W]; only its shape and dtype matter.
         layer: a module path (`layer4.1.conv2`: the module's output), `last_conv`, a tensor name,
-            or None for the last spatial activation. Of several, the first is captured by
-            PyTorch, the others are looked up in the exported graph.
+            several of these, or None for the last spatial activation. PyTorch itself puts out
+            what modules return; other names are looked up in the exported graph.
         dynamic_batch: False fixes the batch to that of `example_input`.
 
     The other arguments, the result and the errors are those of :func:`from_onnx`.
     """
     need_onnx("exporting")
-    from onnxcam_export.assemble import build, first_layer
+    from onnxcam_export.assemble import build
     from onnxcam_export.sources import pytorch
 
-    source = pytorch.capture(module, example_input, first_layer(layer), dynamic_batch=dynamic_batch)
+    source = pytorch.capture(module, example_input, layer, dynamic_batch=dynamic_batch)
     return build(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, target_input=target_input,
@@ -163,16 +164,16 @@ def from_keras(
         model_or_path: a keras.Model, or the path of a `.keras` or `.h5` file (loaded with
             safe_mode=True).
         layer: a Keras layer name (`block5_conv3`), `outer/inner` for nested models, `last_conv`,
-            or None for the last spatial activation. Of several, the first is captured by
-            Keras, the others are looked up in the exported graph.
+            a tensor name, several of these, or None for the last spatial activation. Keras
+            itself puts out what layers return; other names are looked up in the exported graph.
 
     The other arguments, the result and the errors are those of :func:`from_onnx`.
     """
     need_onnx("exporting")
-    from onnxcam_export.assemble import build, first_layer
+    from onnxcam_export.assemble import build
     from onnxcam_export.sources import keras_model
 
-    source = keras_model.capture(model_or_path, first_layer(layer), input_size=size)
+    source = keras_model.capture(model_or_path, layer, input_size=size)
     return build(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, size=size,

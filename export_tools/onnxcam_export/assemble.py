@@ -13,33 +13,43 @@ import onnx_ir as ir
 from onnxcam import contract as names
 from onnxcam._version import __version__
 from onnxcam.contract import METADATA_KEY, Contract, Picture, Preprocessing
-from onnxcam.errors import ContractError, ExportError, LayerError
+from onnxcam.errors import ContractError, ExportError
 from onnxcam.labels import read_labels
 from onnxcam.presets import parse_preprocess
+from onnxcam_export.chosen_layers import choose_layers, take_activations
 from onnxcam_export.emission import emit as emit_gradients
 from onnxcam_export.framework_names import NAME_SCOPES
 from onnxcam_export.gradient.shapes import dims
 from onnxcam_export.layers import Candidate, Layers
 from onnxcam_export.loading import prepare
 from onnxcam_export.score import Score, find_score
-from onnxcam_export.sources import Source
+from onnxcam_export.sources import GradientOracle, LayerLike, Source
 from onnxcam_export.writing import check, write
 
 EMITTED = ("gradient", "weights")
 IR_VERSIONS = (8, 10)  # onnxruntime, -node and -web of today read up to 10
 
 PreprocessLike = str | os.PathLike[str] | Mapping[str, Any] | Preprocessing | None
-LayerLike = str | Sequence[str] | None
 LabelsLike = Sequence[str] | str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
 class Built:
-    """An explaining model and the choices that were made for it."""
+    """An explaining model and the choices that were made for it.
+
+    Attributes:
+        model: the explaining model.
+        contract: what its metadata say.
+        layers: the layers explained, and for each of them in `oracles` the framework's own
+            autograd in the layout of the layer's tensor; None where the framework did not
+            capture the layer.
+        score: what is differentiated.
+    """
 
     model: onnx.ModelProto
     contract: Contract
     layers: tuple[Candidate, ...]
+    oracles: tuple[GradientOracle | None, ...]
     score: Score
 
     @property
@@ -75,10 +85,11 @@ def build(
     model = prepare(source.model)
     graph = model.graph
     _refuse_explained(model)
-    captured = graph.outputs.pop() if source.activation is not None else None
+    activations = take_activations(graph, source)
     scored = find_score(graph, score, activation, output_name, score_of)
     layers = Layers(graph, scored.value)
-    candidates = _candidates(layers, layer, captured, source, grid)
+    chosen = choose_layers(layers, layer, activations, grid)
+    candidates = tuple(candidate for candidate, _ in chosen)
     picture_input = _picture_input(graph, input_name)
     layout = source.picture_layout or _layout(picture_input, layers.axes)
     document = Contract(
@@ -103,7 +114,7 @@ def build(
     check(proto)
     if output is not None:
         write(proto, output)
-    return Built(proto, document, candidates, scored)
+    return Built(proto, document, candidates, tuple(oracle for _, oracle in chosen), scored)
 
 
 def _check_options(targets: int | None, emit: str) -> None:
@@ -113,36 +124,6 @@ def _check_options(targets: int | None, emit: str) -> None:
         raise ExportError(f"targets: expected a whole number of at least 1, got {targets!r}")
     if emit not in EMITTED:
         raise ExportError(f"emit: expected one of {', '.join(EMITTED)}; got {emit!r}")
-
-
-def _candidates(
-    layers: Layers,
-    asked: LayerLike,
-    captured: ir.Value | None,
-    source: Source,
-    grid: tuple[int, ...] | None,
-) -> tuple[Candidate, ...]:
-    """The layers asked for; the first is the one that the source captured, if it did."""
-    wanted = [asked] if asked is None or isinstance(asked, str) else list(asked)
-    if not wanted:
-        raise LayerError("layer: expected a name, or several; got an empty list")
-    found = []
-    for index, name in enumerate(wanted):
-        if index == 0 and captured is not None:
-            axis = _captured_axis(captured, source.channels_last)
-            title = source.layer_name or str(captured.name)
-            found.append(layers.of_value(captured, title, "", axis, grid))
-        else:
-            found.append(layers.find(name, grid))
-    for index, candidate in enumerate(found):
-        if any(candidate.value is other.value for other in found[:index]):
-            raise LayerError(f"layer '{wanted[index]}' is asked for twice; name every layer once")
-    return tuple(found)
-
-
-def first_layer(layer: LayerLike) -> str | None:
-    """The one of several layers that a framework captures."""
-    return layer if layer is None or isinstance(layer, str) else next(iter(layer), None)
 
 
 def _finish(model: ir.Model, document: Contract) -> onnx.ModelProto:
@@ -171,12 +152,6 @@ def _refuse_explained(model: ir.Model) -> None:
             "the model explains already (it has an onnxcam contract or an output named "
             f"{', '.join(sorted(reserved))}); export from the plain model"
         )
-
-
-def _captured_axis(value: ir.Value, channels_last: bool | None) -> int | None:
-    if channels_last is None or value.shape is None:
-        return None
-    return len(value.shape) - 1 if channels_last else 1
 
 
 def _picture_input(graph: ir.Graph, name: str | None) -> ir.Value:

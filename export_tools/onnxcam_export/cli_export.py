@@ -131,7 +131,6 @@ def _capture_onnx(args: argparse.Namespace) -> Source:
 
 
 def _capture_torch(args: argparse.Namespace) -> Source:
-    from onnxcam_export.assemble import first_layer
     from onnxcam_export.sources import factory, pytorch
     from onnxcam_export.sources._torch_export import import_torch
 
@@ -139,19 +138,18 @@ def _capture_torch(args: argparse.Namespace) -> Source:
         raise ExportError("--input-size is needed: the shape of one picture, such as 3x224x224")
     module = factory.load_factory(args.model, _kwargs(args.kwargs), args.weights)
     example = import_torch().zeros(1, *_size(args.input_size))
-    return pytorch.capture(module, example, first_layer(args.layer))
+    return pytorch.capture(module, example, args.layer)
 
 
 def _capture_keras(args: argparse.Namespace) -> Source:
-    from onnxcam_export.assemble import first_layer
     from onnxcam_export.sources import factory, keras_model
 
     keras_model.choose_backend()
     size = _size(args.input_size)[1:] if args.input_size else None
     if os.path.exists(args.model) or args.model.endswith((".keras", ".h5")):
-        return keras_model.capture(args.model, first_layer(args.layer), input_size=size)
+        return keras_model.capture(args.model, args.layer, input_size=size)
     model = factory.load_factory(args.model, _kwargs(args.kwargs), None)
-    return keras_model.capture(model, first_layer(args.layer), input_size=size)
+    return keras_model.capture(model, args.layer, input_size=size)
 
 
 def _fill_from_zoo(args: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ from onnxcam_export.gradient.walk import path_between
 from onnxcam_export.layers import Candidate
 from onnxcam_export.loading import prepare
 from onnxcam_export.relaxed_quantization import RELAXED
-from onnxcam_export.sources import Source
+from onnxcam_export.sources import GradientOracle, Source
 
 Array = npt.NDArray[Any]
 
@@ -106,8 +106,9 @@ def verify_each(built: Built, source: Source, seed: int = 0) -> list[Verificatio
     for index, layer in enumerate(built.layers):
         head: _Head | None = None
         for case in _cases(built, index, layer, feed, outputs):
-            if index == 0 and _has_oracle(built, source):
-                found.append(_against_framework(built, source, case, feed))
+            oracle = _oracle(built, index)
+            if oracle is not None:
+                found.append(_against_framework(built, source, oracle, case, feed))
             else:
                 head = head or _Head(built, source, layer, feed)
                 found.append(_against_differences(head, case, seed))
@@ -149,29 +150,22 @@ def _cases(
     return cases
 
 
-def _has_oracle(built: Built, source: Source) -> bool:
+def _oracle(built: Built, index: int) -> GradientOracle | None:
     """A framework differentiates its first output, and knows no function but softmax to append."""
     first = built.model.graph.output[0].name
-    return (
-        source.oracle is not None
-        and built.contract.output.name == first
-        and built.score.append != "sigmoid"
-    )
+    able = built.contract.output.name == first and built.score.append != "sigmoid"
+    return built.oracles[index] if able else None
 
 
 def _against_framework(
-    built: Built, source: Source, case: _Case, feed: dict[str, Array]
+    built: Built, source: Source, oracle: GradientOracle, case: _Case, feed: dict[str, Array]
 ) -> Verification:
-    assert source.oracle is not None
     picture = feed[built.contract.picture.name].astype(np.float32)
-    _, expected = source.oracle(picture, case.classes, built.contract.score)
+    _, gradient = oracle(picture, case.classes, built.contract.score)
     actual = case.values
-    rank = len(case.layer.shape)
-    if expected.ndim != rank or (not case.pooled and expected.shape != actual.shape):
-        # tokens, or channels last inside a torch module
-        expected = np.asarray(case.layer.exposed(expected), np.float32)
+    expected = np.asarray(case.layer.exposed(gradient), np.float32)
     if case.pooled:
-        expected = expected.mean(axis=tuple(range(2, rank)))
+        expected = expected.mean(axis=tuple(range(2, expected.ndim)))
     if expected.shape != actual.shape:
         raise ExportError(
             f"verify: the graph's gradient has shape {actual.shape}, autograd's {expected.shape}"

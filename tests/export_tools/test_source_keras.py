@@ -16,10 +16,14 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from onnxcam.cli import main
+from onnxcam.contract import METADATA_KEY, Contract
 from onnxcam.errors import ExportError, LayerError, MissingExtraError, ModelError
 from onnxcam_export import from_keras
+from onnxcam_export.assemble import build
 from onnxcam_export.sources import keras_model
 from onnxcam_export.sources.keras_model import capture, choose_backend, layer_paths
+from onnxcam_export.verify import verify_each
 
 layers = keras.layers
 
@@ -83,8 +87,8 @@ def source(model):
 def test_what_the_source_says(source):
     assert [value.name for value in source.model.graph.input] == ["picture"]
     assert [value.name for value in source.model.graph.output] == ["scores", "backbone/first"]
-    assert (source.activation, source.layer_name) == ("backbone/first", "backbone/first")
-    assert (source.channels_last, source.picture_layout) == (True, "NHWC")
+    assert [(c.asked, c.name, c.tensor) for c in source.captured] == [("backbone/first",) * 3]
+    assert (source.captured[0].channels_last, source.picture_layout) == (True, "NHWC")
     assert source.producer == {"keras": keras.__version__, "torch": torch.__version__}
 
 
@@ -101,8 +105,8 @@ def test_model_comes_back_as_it_was(model):
     calls = [layer.call for layer in model._flatten_layers()]
     weights = model.get_weights()
     source = capture(model, "second")
-    source.oracle(images(2), np.array([0, 1]), "logit")
-    assert source.layer_name == "backbone/second"
+    source.captured[0].oracle(images(2), np.array([0, 1]), "logit")
+    assert source.captured[0].name == "backbone/second"
     assert [part.training for part in model.modules()] == before
     assert [layer.call for layer in model._flatten_layers()] == calls
     assert not any("call" in vars(layer) for layer in model._flatten_layers())
@@ -134,7 +138,7 @@ def softmax(z):
 def test_oracle_agrees_with_difference_quotients(end):
     keras.utils.set_random_seed(1)
     model, path = nested(end), "backbone/second"
-    oracle = capture(model, path).oracle
+    oracle = capture(model, path).captured[0].oracle
     tensor, targets = images(2, seed=1), np.array([0, 4])
     direction = np.random.default_rng(2).normal(size=(2, 14, 14, 6)).astype(np.float32)
     probability = (lambda z: 1 / (1 + np.exp(-z))) if end == "sigmoid" else softmax
@@ -152,7 +156,9 @@ def test_exported_gradient_is_the_oracle_s(model, source, score):
     session = ort.InferenceSession(exported.SerializeToString())
     feeds = {"picture": tensor, "cam_target": targets}
     found = session.run(["cam_activation", "cam_gradient"], feeds)
-    for value, expected in zip(found, source.oracle(tensor, targets, score), strict=True):
+    for value, expected in zip(
+        found, source.captured[0].oracle(tensor, targets, score), strict=True
+    ):
         expected = expected.transpose(0, 3, 1, 2)
         np.testing.assert_allclose(value, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -163,7 +169,7 @@ def test_file_round_trip(model, source, tmp_path, suffix):
         warnings.simplefilter("ignore")
         model.save(tmp_path / f"model{suffix}")
     loaded = capture(tmp_path / f"model{suffix}", "first")
-    assert loaded.layer_name == "backbone/first"
+    assert loaded.captured[0].name == "backbone/first"
     found, expected = run(loaded.model, images(2)), run(source.model, images(2))
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-5)
@@ -175,7 +181,7 @@ def test_last_convolution_passes_over_those_without_extent():
     scale = layers.GlobalAveragePooling2D(keepdims=True)(x)
     x = layers.Multiply()([x, layers.Conv2D(4, 1, name="squeeze")(scale)])
     model = keras.Model(picture, layers.Dense(2)(layers.Flatten()(x)))
-    assert capture(model, "last_conv").layer_name == "wide"
+    assert capture(model, "last_conv").captured[0].name == "wide"
     with pytest.raises(LayerError, match="no convolution"):
         capture(keras.Sequential([keras.Input((4,)), layers.Dense(2)]), "last_conv")
 
@@ -186,7 +192,7 @@ def test_channels_first():
     x = layers.Activation("relu", name="act")(x)
     x = layers.GlobalAveragePooling2D(data_format="channels_first")(x)
     source = capture(keras.Model(picture, layers.Dense(2)(x)), "act")
-    assert (source.channels_last, source.picture_layout) == (False, "NCHW")
+    assert (source.captured[0].channels_last, source.picture_layout) == (False, "NCHW")
     tensor = images(2).transpose(0, 3, 1, 2).copy()
     assert run(source.model, tensor)["act"].shape == (2, 4, 14, 14)
 
@@ -198,12 +204,12 @@ def test_ambiguous_names_are_refused_and_paths_are_not():
     with pytest.raises(LayerError, match=r"'second' is ambiguous.*left/second, right/second"):
         capture(model, "second")
     assert {"left", "left/first", "right/second"} <= set(layer_paths(model))
-    assert capture(model, "right/second").layer_name == "right/second"
+    assert capture(model, "right/second").captured[0].name == "right/second"
 
 
 def test_name_that_no_layer_bears_is_left_to_the_graph(model):
     source = capture(model, "some_tensor")
-    assert (source.activation, source.layer_name, source.oracle) == (None, None, None)
+    assert source.captured == ()
     assert [value.name for value in source.model.graph.output] == ["scores"]
 
 
@@ -240,7 +246,7 @@ def test_inputs_in_a_dict():
     model = keras.Model(inputs, layers.Dense(2)(layers.Concatenate()([x, inputs["age"]])))
     source = capture(model, "conv")
     assert "picture" in [value.name for value in source.model.graph.input]
-    assert source.oracle is None
+    assert source.captured[0].oracle is None
 
 
 def test_export_is_silent(model):
@@ -328,3 +334,96 @@ def test_backend_before_keras_is_imported(monkeypatch, environment, installed, e
     else:
         with pytest.raises(expected, match=r"set KERAS_BACKEND|pip install"):
             choose_backend()
+
+
+# Several layers at once. The torch backend leaves none of their names in the graph.
+
+SEVERAL = ["last_conv", "backbone/first", "norm"]
+PATHS = ["backbone/second", "backbone/first", "backbone/norm"]
+
+
+def autograd(model, path, tensor, targets):
+    """Activation and gradient of the logits [N, h, w, C], layer by layer through the model."""
+    x = torch.from_numpy(tensor)
+    for layer in model.get_layer("backbone").layers:
+        x = layer(x, **inference(layer))
+        if f"backbone/{layer.name}" == path:
+            x = activation = x.detach().requires_grad_()
+    dense = model.get_layer("scores")
+    logits = model.get_layer("pool")(x) @ dense.kernel.value + dense.bias.value
+    chosen = logits[torch.arange(len(targets)), torch.from_numpy(targets)].sum()
+    (gradient,) = torch.autograd.grad(chosen, activation)
+    return activation.detach().numpy(), gradient.numpy()
+
+
+def test_each_of_several_layers_is_captured(model):
+    source = capture(model, SEVERAL)
+    found = [(c.asked, c.name, c.tensor) for c in source.captured]
+    assert found == [(asked, path, path) for asked, path in zip(SEVERAL, PATHS, strict=True)]
+    assert [c.channels_last for c in source.captured] == [True] * 3
+    assert [value.name for value in source.model.graph.output] == ["scores", *PATHS]
+    assert not any("call" in vars(layer) for layer in model._flatten_layers())
+    tensor, targets = images(2, seed=4), np.array([4, 0])
+    values = run(source.model, tensor)
+    for captured in source.captured:
+        activation, gradient = autograd(model, captured.name, tensor, targets)
+        np.testing.assert_allclose(values[captured.tensor], activation, atol=1e-5)
+        oracle = captured.oracle(tensor, targets, "logit")
+        np.testing.assert_allclose(oracle[1], gradient, atol=1e-5 * np.abs(gradient).max())
+
+
+@pytest.mark.parametrize("emit", ["gradient", "weights"])
+def test_exported_gradient_of_each_of_several_layers_is_autograd_s(model, emit):
+    exported = from_keras(model, SEVERAL, emit=emit)
+    tensor, targets = images(2, seed=5), np.array([1, 3])
+    session = ort.InferenceSession(exported.SerializeToString())
+    feeds = {"picture": tensor, "cam_target": targets}
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, feeds), strict=True))
+    for index, path in enumerate(PATHS):
+        activation, gradient = (
+            value.transpose(0, 3, 1, 2) for value in autograd(model, path, tensor, targets)
+        )
+        suffix = f"_{index}" if index else ""
+        value = found[f"cam_activation{suffix}"]
+        np.testing.assert_allclose(value, activation, atol=1e-4 * np.abs(activation).max())
+        expected = gradient if emit == "gradient" else gradient.mean((2, 3))
+        value = found[f"cam_{emit}{suffix}"]
+        np.testing.assert_allclose(value, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("emit", ["gradient", "weights"])
+def test_verify_compares_each_layer_with_keras(model, emit):
+    source = capture(model, ["first", "second"])
+    found = verify_each(build(source, layer=["second", "first"], emit=emit), source)
+    assert ["against keras's autograd" in each.oracle for each in found] == [True, True]
+    assert [each.oracle.split("'")[1] for each in found] == PATHS[:2]
+    assert max(each.error for each in found) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (["first", "backbone/first"], "'backbone/first' is asked for twice: it is layer 'first'"),
+        (["second", "last_conv"], "'last_conv' is asked for twice: it is layer 'second'"),
+        (["second", "backbone"], "'backbone' is asked for twice: its tensor is that of layer 'sec"),
+        (["second", "picture"], "'picture' is not called"),
+        (["second", "no_such"], "no layer 'no_such'"),
+    ],
+)
+def test_bad_lists_of_layers(model, layer, message):
+    with pytest.raises(LayerError, match=message):
+        from_keras(model, layer)
+    assert not any("call" in vars(part) for part in model._flatten_layers())
+
+
+def test_command_with_several_layers(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model.save("model.keras")
+    command = ["export", "keras", "model.keras", "--verify", "-o", "out.onnx"]
+    assert main([*command, "--layer", "second", "--layer", "backbone/first"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("against keras's autograd") == printed.count(": agrees") == 2
+    properties = onnx.load("out.onnx").metadata_props
+    document = Contract.loads(next(p.value for p in properties if p.key == METADATA_KEY))
+    assert [layer.name for layer in document.layers] == PATHS[:2]

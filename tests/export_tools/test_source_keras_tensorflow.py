@@ -32,7 +32,7 @@ def answer():
 
 def test_gradients_are_the_tutorial_s(answer):
     errors = {key: value for key, value in answer.items() if isinstance(value, float)}
-    assert len(errors) == 17
+    assert len(errors) == 33
     assert {key: value for key, value in errors.items() if not value < 1e-4} == {}
 
 
@@ -44,6 +44,18 @@ def test_what_the_source_says(answer):
     assert answer["channels_last"] is True
     assert answer["producer"] == ["keras", "tensorflow"]
     assert answer["restored"] is True
+
+
+def test_several_layers(answer):
+    assert answer["several"] == [
+        ["last_conv", "grouped", "grouped"],
+        ["first", "first", "first"],
+        ["gelu", "gelu", "gelu"],
+    ]
+    verified = [key for key in answer if key.startswith("layer '")]
+    assert len(verified) == 6
+    assert all("against keras's autograd" in key for key in verified)
+    assert answer["twice"].startswith("LayerError: layer 'last_conv' is asked for twice")
 
 
 def test_large_matrices_become_initializers(answer):

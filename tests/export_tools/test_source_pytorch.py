@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from helpers_torchvision import torchvision
+from onnxcam.cli import main
+from onnxcam.contract import METADATA_KEY, Contract
 from onnxcam.errors import ExportError, InputError, LayerError, TargetError
 from onnxcam_export import from_torch
 from onnxcam_export.sources.pytorch import capture, module_paths
@@ -73,8 +75,8 @@ def test_outputs_input_and_activation_have_their_names(exported_once):
     _, source = exported_once
     assert [value.name for value in source.model.graph.input] == ["picture"]
     assert [value.name for value in source.model.graph.output] == ["output", "first"]
-    assert (source.activation, source.layer_name) == ("first", "first")
-    assert (source.channels_last, source.picture_layout) == (False, "NCHW")
+    assert [(c.asked, c.name, c.tensor) for c in source.captured] == [("first",) * 3]
+    assert (source.captured[0].channels_last, source.picture_layout) == (False, "NCHW")
     assert source.producer == {"torch": torch.__version__}
     assert source.model.opset_import[0].version == 18
 
@@ -103,7 +105,7 @@ def test_module_comes_back_as_it_was(module):
     frozen = {name: weight.requires_grad for name, weight in module.named_parameters()}
     state = {name: value.clone() for name, value in module.state_dict().items()}
     source = capture(module, EXAMPLE, "block.0")
-    source.oracle(images(2), np.array([1, 2]), "logit")
+    source.captured[0].oracle(images(2), np.array([1, 2]), "logit")
     assert {name: part.training for name, part in module.named_modules()} == flags
     assert {n: weight.requires_grad for n, weight in module.named_parameters()} == frozen
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
@@ -127,9 +129,9 @@ def test_module_comes_back_as_it_was_after_errors(layer):
 def test_frozen_weights_have_a_gradient(exported_once):
     module, source = exported_once
     tensor, targets = images(2), np.array([0, 4])
-    expected = source.oracle(tensor, targets, "logit")[1]
+    expected = source.captured[0].oracle(tensor, targets, "logit")[1]
     frozen = capture(copy.deepcopy(module).requires_grad_(False), EXAMPLE, "first")
-    found = frozen.oracle(tensor, targets, "logit")[1]
+    found = frozen.captured[0].oracle(tensor, targets, "logit")[1]
     assert np.abs(found).max() > 0
     np.testing.assert_array_equal(found, expected)
 
@@ -176,7 +178,7 @@ def test_oracle_agrees_with_difference_quotients(end, layer):
     final, logit_of, probability_of = ENDS[end]
     module = Small(final)
     tensor, targets = images(3, seed=1), np.array([0, 2, 4])
-    oracle = capture(module, EXAMPLE, layer).oracle
+    oracle = capture(module, EXAMPLE, layer).captured[0].oracle
     for score, wanted in (("probability", probability_of), ("logit", logit_of)):
         _, gradient = oracle(tensor, targets, score)
         direction = np.random.default_rng(2).normal(size=gradient.shape)
@@ -189,7 +191,7 @@ def test_oracle_agrees_with_difference_quotients(end, layer):
 
 def test_oracle_takes_the_highest_score_for_minus_one(exported_once):
     module, source = exported_once
-    oracle = source.oracle
+    oracle = source.captured[0].oracle
     tensor = images(3)
     with torch.no_grad():
         best = copy.deepcopy(module).eval()(torch.from_numpy(tensor)).argmax(1).numpy()
@@ -209,7 +211,9 @@ def test_exported_gradient_is_the_oracle_s(module, layer):
     session = ort.InferenceSession(exported.SerializeToString())
     feeds = {"picture": tensor, "cam_target": targets}
     found = session.run(["cam_activation", "cam_gradient"], feeds)
-    for value, expected in zip(found, source.oracle(tensor, targets, "logit"), strict=True):
+    for value, expected in zip(
+        found, source.captured[0].oracle(tensor, targets, "logit"), strict=True
+    ):
         np.testing.assert_allclose(value, expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -223,20 +227,20 @@ def test_exported_gradient_of_densenet_is_the_oracle_s():
     targets = np.array([0, 6])
     session = ort.InferenceSession(exported.SerializeToString())
     found = session.run(["cam_gradient"], {"x": tensor, "cam_target": targets})[0]
-    _, expected = source.oracle(tensor, targets, "logit")
+    _, expected = source.captured[0].oracle(tensor, targets, "logit")
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_last_convolution_passes_over_those_without_extent(module):
     # `squeeze` is called after block.0, on a map of one position.
-    assert capture(module, EXAMPLE, "last_conv").layer_name == "block.0"
+    assert capture(module, EXAMPLE, "last_conv").captured[0].name == "block.0"
     with pytest.raises(LayerError, match="no convolution"):
         capture(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), EXAMPLE, "last_conv")
 
 
 def test_layer_that_is_no_module_path_is_left_to_the_graph(module):
     source = capture(module, EXAMPLE, "some_tensor")
-    assert (source.activation, source.layer_name, source.oracle) == (None, None, None)
+    assert source.captured == ()
     assert [value.name for value in source.model.graph.output] == ["output"]
     assert "block.0" in module_paths(module)
 
@@ -315,7 +319,7 @@ def test_several_inputs_have_no_oracle():
 
     source = capture(Two(), (EXAMPLE, torch.ones(1, 1)), "first")
     assert [value.name for value in source.model.graph.input] == ["picture", "scale"]
-    assert source.oracle is None
+    assert source.captured[0].oracle is None
     session = ort.InferenceSession(source.model.SerializeToString())
     feeds = {"picture": images(3), "scale": np.ones((3, 1), np.float32)}
     assert session.run(["first"], feeds)[0].shape[0] == 3
@@ -335,7 +339,7 @@ def test_export_is_silent(module):
 
 def test_an_array_and_a_compiled_module_are_taken(module):
     compiled = torch.compile(module, backend="eager")
-    assert capture(compiled, EXAMPLE.numpy(), "block.0").layer_name == "block.0"
+    assert capture(compiled, EXAMPLE.numpy(), "block.0").captured[0].name == "block.0"
 
 
 @pytest.mark.parametrize(
@@ -354,7 +358,7 @@ def test_an_array_and_a_compiled_module_are_taken(module):
 )
 def test_bad_input(build, example, layer, error, message):
     if error is None:
-        assert capture(build(), example, layer).activation is None
+        assert capture(build(), example, layer).captured == ()
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated
@@ -385,10 +389,198 @@ def test_module_that_autograd_refuses():
 
     source = capture(Spoiled(), EXAMPLE, "first")
     with pytest.raises(ExportError, match=r"autograd can't differentiate.*inplace"):
-        source.oracle(images(1), np.array([0]), "logit")
+        source.captured[0].oracle(images(1), np.array([0]), "logit")
 
 
 def test_output_with_spatial_axes_has_no_score():
     source = capture(nn.Sequential(nn.Conv2d(3, 4, 3)), EXAMPLE, "0")
     with pytest.raises(ExportError, match="spatial axes"):
-        source.oracle(images(1), np.array([0]), "logit")
+        source.captured[0].oracle(images(1), np.array([0]), "logit")
+
+
+# Several layers at once.
+
+SEVERAL = ["block.0", "first", "norm", "squeeze"]  # the last is a map of one position
+
+
+def autograd(module, layer, tensor, targets):
+    """Activation and gradient of the logits by a hook of two lines."""
+    module, kept = copy.deepcopy(module).eval(), []
+
+    def keep(_, inputs, output):
+        kept.append(output)
+        return output.clone()  # a change in place changes the clone
+
+    module.get_submodule(layer).register_forward_hook(keep)
+    scores = module(torch.from_numpy(tensor))
+    chosen = scores[torch.arange(len(targets)), torch.from_numpy(targets)].sum()
+    (gradient,) = torch.autograd.grad(chosen, kept[-1])
+    return kept[-1].detach().numpy(), gradient.numpy()
+
+
+@pytest.fixture(scope="module")
+def several():
+    """A module, and what was captured of it: not in the order of the calls."""
+    torch.manual_seed(0)
+    module = Small().train()
+    return module, capture(module, EXAMPLE, SEVERAL)
+
+
+def contract(model: onnx.ModelProto) -> Contract:
+    return Contract.loads(next(p.value for p in model.metadata_props if p.key == METADATA_KEY))
+
+
+def test_each_of_several_layers_is_captured(several):
+    module, source = several
+    assert [(c.asked, c.name, c.tensor) for c in source.captured] == [(n,) * 3 for n in SEVERAL]
+    assert [v.name for v in source.model.graph.output] == ["output", *SEVERAL]
+    assert module.training
+    assert not any(part._forward_hooks for part in module.modules())
+    tensor, targets = images(2, seed=5), np.array([4, 1])
+    found = run(source.model, tensor)
+    for captured in source.captured:
+        expected = autograd(module, captured.name, tensor, targets)
+        np.testing.assert_allclose(found[captured.tensor], expected[0], atol=1e-5)
+        # The oracle of one layer lets the gradient through the other layers.
+        for value, wanted in zip(captured.oracle(tensor, targets, "logit"), expected, strict=True):
+            np.testing.assert_allclose(value, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("emit", ["gradient", "weights"])
+def test_exported_gradient_of_each_of_several_layers_is_autograd_s(emit):
+    torch.manual_seed(6)
+    module, names = Small(), ["block.0", "first", "block"]
+    exported = from_torch(module, EXAMPLE, names, emit=emit)
+    tensor, targets = images(2, seed=7), np.array([0, 3])
+    session = ort.InferenceSession(exported.SerializeToString())
+    feeds = {"picture": tensor, "cam_target": targets}
+    found = dict(
+        zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True)
+    )
+    for index, layer in enumerate(names):
+        activation, gradient = autograd(module, layer, tensor, targets)
+        suffix = f"_{index}" if index else ""
+        value = found[f"cam_activation{suffix}"]
+        np.testing.assert_allclose(value, activation, atol=1e-4 * np.abs(activation).max())
+        expected = gradient if emit == "gradient" else gradient.mean((2, 3))
+        value = found[f"cam_{emit}{suffix}"]
+        np.testing.assert_allclose(value, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_what_is_no_module_path_is_left_to_the_graph_among_several(module):
+    names = ["last_conv", "some_tensor", "norm"]
+    source = capture(module, EXAMPLE, names)
+    assert [(c.asked, c.name) for c in source.captured] == [
+        ("last_conv", "block.0"),
+        ("norm", "norm"),
+    ]
+    relu = next(n.output[0] for n in source.model.graph.node if n.op_type == "Relu")
+    exported = from_torch(module, EXAMPLE, ["last_conv", relu, "norm"])
+    found = contract(exported).layers
+    assert [(layer.tensor, layer.name) for layer in found][::2] == [
+        ("block.0", "block.0"),
+        ("norm", "norm"),
+    ]
+    assert found[1].tensor == relu
+
+
+class Shared(nn.Module):
+    """One module under two paths."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Conv2d(3, 3, 3)
+        self.other = self.one
+        self.pair = nn.Sequential(self.one, nn.ReLU())
+
+    def forward(self, x):
+        return self.pair(x).mean((2, 3))
+
+
+class Halves(nn.Module):
+    def forward(self, x):
+        return x.chunk(2, dim=1)
+
+
+class Halved(nn.Module):
+    """A layer that returns a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.halves = nn.Conv2d(3, 4, 3), Halves()
+
+    def forward(self, x):
+        left, right = self.halves(self.conv(x))
+        return (left * right).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("build", "layer", "message"),
+    [
+        (Small, ["first", "first"], "'first' is asked for twice; name"),
+        (Small, ["last_conv", "block.0"], "'block.0' is asked for twice: it is layer 'last_conv'"),
+        (Small, ["block.1", "block"], "'block' is asked for twice: its tensor is that of layer"),
+        (Shared, ["other", "one"], "'one' is asked for twice: it is layer 'other'"),
+        (Small, [], "got an empty list"),
+        (Small, ["first", None], "expected names, got None"),
+        (Small, ["first", "unused"], "'unused' is not called"),
+        (Halved, ["conv", "halves"], "'halves' returns tuple"),
+    ],
+)
+def test_bad_lists_of_layers(build, layer, message):
+    module = build()
+    with pytest.raises(LayerError, match=message):
+        from_torch(module, EXAMPLE, layer)
+    assert not any(part._forward_hooks for part in module.modules())
+
+
+def test_warning_names_the_one_layer_that_is_called_twice():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(3, 3, 3), nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.conv(self.act(x)) + 1).mean((2, 3))
+
+    with pytest.warns(UserWarning, match="called") as caught:
+        source = capture(Twice(), EXAMPLE, ["conv", "act"])
+    assert [str(each.message).split(";")[0] for each in caught] == ["layer 'act' is called 2 times"]
+    assert run(source.model, images(1))["act"].shape == (1, 3, 14, 14)
+
+
+def test_names_of_outputs_and_layers_do_not_clash_among_several():
+    class Clash(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.output = nn.Conv2d(3, 4, 3)
+            self.output_activation = nn.Conv2d(4, 5, 3)
+
+        def forward(self, x):
+            return self.output_activation(self.output(x)).mean((2, 3))
+
+    source = capture(Clash(), EXAMPLE, ["output", "output_activation"])
+    found = run(source.model, images(1))
+    assert [found[c.tensor].shape[1] for c in source.captured] == [4, 5]
+    assert len(found) == 3
+
+
+def test_command_with_several_layers(tmp_path, monkeypatch, capsys):
+    (tmp_path / "onnxcam_test_nets.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 3),\n"
+        "                         nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(720, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ["export", "torch", "onnxcam_test_nets:make", "--input-size", "3x16x16", "--verify"]
+    command += ["--layer", "2", "--layer", "0", "--emit", "weights", "-o", "out.onnx"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    for layer in ("2", "0"):
+        assert f"verify: layer '{layer}', against torch's autograd (largest weight)" in printed
+    assert printed.count(": agrees") == 2
+    assert [layer.name for layer in contract(onnx.load("out.onnx")).layers] == ["2", "0"]
+    assert main([*command[:5], "--layer", "0", "--layer", "0", "-o", "again.onnx"]) == 2
+    assert "'0' is asked for twice" in capsys.readouterr().err
+    assert not (tmp_path / "again.onnx").exists()

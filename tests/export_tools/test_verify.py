@@ -6,11 +6,12 @@ import numpy as np
 import onnx
 import onnx.helper as oh
 import pytest
+import torch
 
 from helpers_onnx import small_network
 from onnxcam.errors import ExportError
 from onnxcam_export.assemble import build
-from onnxcam_export.sources import onnx_file
+from onnxcam_export.sources import onnx_file, pytorch
 from onnxcam_export.verify import verify, verify_each
 
 
@@ -94,21 +95,29 @@ def test_what_is_wrong_is_found_and_named(options, name, k, message):
         verify(doubled(built, name, k), source)
 
 
-@pytest.mark.parametrize("emit", ["gradient", "weights"])
-def test_against_autograd(emit):
-    """The first layer against PyTorch, the second, which the graph knows by name, numerically."""
-    import torch
-
-    from onnxcam_export.sources import pytorch
-
+@pytest.fixture(scope="module")
+def module():
     torch.manual_seed(0)
-    module = torch.nn.Sequential(
+    return torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
         torch.nn.Conv2d(4, 5, 3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(45, 4),
     )  # fmt: skip
-    source = pytorch.capture(module, torch.zeros(1, 3, 12, 12), "2")
-    built = build(source, layer=["2", "4"], targets=2, emit=emit)
+
+
+@pytest.mark.parametrize("emit", ["gradient", "weights"])
+def test_each_layer_against_its_own_autograd(module, emit):
+    """The layers that PyTorch knows against PyTorch, a tensor of the graph numerically."""
+    source = pytorch.capture(module, torch.zeros(1, 3, 12, 12), ["2", "4"])
+    relu = next(node.output[0] for node in source.model.graph.node if node.op_type == "Relu")
+    built = build(source, layer=["4", relu, "2"], targets=2, emit=emit)
     found = verify_each(built, source)
-    assert ["torch" in each.oracle for each in found] == [True, True, False, False]
+    assert ["torch" in each.oracle for each in found] == [True, True, False, False, True, True]
     assert max(each.error for each in found) < 1e-4
-    assert [layer.title for layer in built.contract.layers] == ["2", "4"]
+    assert [layer.tensor for layer in built.contract.layers] == ["4", relu, "2"]
+    with pytest.raises(ExportError, match="layer '2', class 0, against torch's autograd"):
+        verify(doubled(built, f"cam_{emit}_2", 1), source)
+
+
+def test_without_names_the_captured_layers_are_explained(module):
+    source = pytorch.capture(module, torch.zeros(1, 3, 12, 12), ["4", "2"])
+    assert [layer.name for layer in build(source).layers] == ["4", "2"]

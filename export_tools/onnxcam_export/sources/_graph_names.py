@@ -20,6 +20,17 @@ def placeholders(pattern: str, names: Sequence[str]) -> list[str]:
     return [pattern.format(index) for index in range(len(names))]
 
 
+def activation_names(layers: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Names of the outputs that hold layers' activations: the layers' own where they are free."""
+    names: list[str] = []
+    for layer in layers:
+        name = layer
+        while name in (*taken, *names):
+            name = f"{name}_activation"
+        names.append(name)
+    return names
+
+
 def rename(model: onnx.ModelProto, wanted: Mapping[str, str]) -> None:
     """Rename values of the main graph, in place, wherever they are used.
 

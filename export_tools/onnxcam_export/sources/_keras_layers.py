@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from onnxcam.errors import LayerError
@@ -112,7 +112,7 @@ def intercepted(layer: Any, keep: Callable[[Any], Any]) -> Iterator[None]:
 
 
 class Recorder:
-    """Keeps what a layer returned; use its `keep` with :func:`intercepted`.
+    """Keeps what a layer returned; see :func:`recording`.
 
     Args:
         path: the layer's path, for messages.
@@ -152,6 +152,23 @@ class Recorder:
                 "the last call is explained",
                 stacklevel=4,
             )
+
+
+@contextlib.contextmanager
+def recording(
+    layers: Mapping[str, Any],
+    is_tensor: Callable[[Any], bool],
+    prepare: Callable[[Any], Any] = lambda output: output,
+) -> Iterator[list[Recorder]]:
+    """Keep what some layers, given by their paths, return while the model runs.
+
+    The other arguments are those of :class:`Recorder`.
+    """
+    recorders = [Recorder(path, is_tensor, prepare) for path in layers]
+    with contextlib.ExitStack() as stack:
+        for recorder, layer in zip(recorders, layers.values(), strict=True):
+            stack.enter_context(intercepted(layer, recorder.keep))
+        yield recorders
 
 
 def channels_last(keras: Any, model: Any, layer: Any | None = None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import onnx.numpy_helper
 from onnxcam.errors import ExportError, MissingExtraError
 from onnxcam_export.sources import GradientOracle
 from onnxcam_export.sources._graph_names import INPUT, name_batch, placeholders, rename
-from onnxcam_export.sources._keras_layers import Recorder, intercepted
+from onnxcam_export.sources._keras_layers import recording
 from onnxcam_export.sources._torch_export import first_line, quiet
 from onnxcam_export.sources._torch_gradient import check_targets
 
@@ -37,14 +37,13 @@ def is_tensor(value: Any) -> bool:
 def export(
     model: Any,
     call: Call,
-    layer: Any | None,
-    path: str | None,
+    layers: Mapping[str, Any],
     input_names: Sequence[str],
     input_shapes: Sequence[Sequence[int | None]],
     output_names: Sequence[str],
     opset: int,
 ) -> onnx.ModelProto:
-    """The model as ONNX, the layer's activation last; arguments as `_keras_torch.export`.
+    """The model as ONNX, the layers' activations last; arguments as `_keras_torch.export`.
 
     The matrices of large Dense layers enter the traced function as further inputs, and become
     initializers of the finished graph.
@@ -85,12 +84,14 @@ def export(
 
     @tf.function(input_signature=specs)  # type: ignore[untyped-decorator, unused-ignore]
     def traced(*tensors: Any) -> tuple[Any, ...]:
-        recorder = Recorder(path or "", is_tensor)
         weights = list(zip(large, tensors[len(input_shapes) :], strict=True))
-        capturing = contextlib.nullcontext() if layer is None else intercepted(layer, recorder.keep)
-        with capturing, keras.StatelessScope(state_mapping=weights):
+        with (
+            recording(layers, is_tensor) as recorders,
+            keras.StatelessScope(state_mapping=weights),
+        ):
             outputs = call(tensors[: len(input_shapes)])
-        return tuple(tf.identity(tensor) for tensor in (*outputs, *recorder.outputs[-1:]))
+        activations = [recorder.outputs[-1] for recorder in recorders]
+        return tuple(tf.identity(tensor) for tensor in (*outputs, *activations))
 
     try:
         with quiet(NOISY_LOGGERS), _without_xla(tf):
@@ -139,8 +140,7 @@ def oracle(model: Any, call: Call, layer: Any, path: str) -> GradientOracle:
                 tape.watch(kept)
                 return kept
 
-            recorder = Recorder(path, is_tensor, watched)
-            with intercepted(layer, recorder.keep):
+            with recording({path: layer}, is_tensor, watched) as (recorder,):
                 output = call([tf.constant(images, dtype=model.inputs[0].dtype)])[0]
             scores = tf.reshape(output, (output.shape[0], -1))
             check_targets(np.asarray(targets), tuple(scores.shape))

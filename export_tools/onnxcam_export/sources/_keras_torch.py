@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 import onnx
 
 from onnxcam_export.sources import GradientOracle
-from onnxcam_export.sources._keras_layers import Recorder, intercepted
+from onnxcam_export.sources._keras_layers import recording
 from onnxcam_export.sources._torch_export import evaluating, export_onnx
 from onnxcam_export.sources._torch_gradient import score_gradient
 
@@ -27,28 +26,25 @@ def is_tensor(value: Any) -> bool:
 def export(
     model: Any,
     call: Call,
-    layer: Any | None,
-    path: str | None,
+    layers: Mapping[str, Any],
     examples: Sequence[npt.NDArray[Any]],
     input_names: Sequence[str],
     output_names: Sequence[str],
     opset: int,
 ) -> onnx.ModelProto:
-    """The model as ONNX, the layer's activation last.
+    """The model as ONNX, the layers' activations behind its own outputs.
 
     Args:
         model: a `keras.Model` whose backend is torch.
         call: runs the model on tensors, inference mode, and lists its output tensors.
-        layer: the layer to capture, and `path` its path, or None.
+        layers: the layers to capture, by their paths.
         examples: one array per input.
         input_names: one name per input.
-        output_names: one name per output, the activation's last.
+        output_names: one name per output, those of the activations last.
         opset: ONNX opset.
     """
     import keras
     import torch
-
-    recorder = Recorder(path or "", is_tensor)
 
     class Wrapper(torch.nn.Module):
         def __init__(self) -> None:
@@ -57,12 +53,11 @@ def export(
 
         def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
             outputs = call(inputs)
-            return (*outputs, *recorder.outputs[-1:])
+            return (*outputs, *(recorder.outputs[-1] for recorder in recorders))
 
     wrapper = Wrapper()
     tensors = [keras.ops.convert_to_tensor(example) for example in examples]
-    capturing = contextlib.nullcontext() if layer is None else intercepted(layer, recorder.keep)
-    with evaluating(wrapper), capturing:
+    with evaluating(wrapper), recording(layers, is_tensor) as recorders:
         return export_onnx(
             wrapper,
             tensors,
@@ -82,14 +77,15 @@ def oracle(model: Any, call: Call, layer: Any, path: str) -> GradientOracle:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         import keras
 
-        recorder = Recorder(path, is_tensor, lambda output: output.detach().requires_grad_())
+        def leaf(output: Any) -> Any:
+            return output.detach().requires_grad_()
 
         def run() -> tuple[Any, Any]:
             tensor = keras.ops.convert_to_tensor(images, dtype=model.inputs[0].dtype)
             outputs = call([tensor])
             return outputs[0], recorder.outputs[-1]
 
-        with evaluating(model), intercepted(layer, recorder.keep):
+        with evaluating(model), recording({path: layer}, is_tensor, leaf) as (recorder,):
             return score_gradient(run, targets, score)
 
     return compute

@@ -6,23 +6,23 @@ import contextlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from onnxcam.errors import ExportError, LayerError, MissingExtraError, ModelError
-from onnxcam_export.sources import Source
+from onnxcam_export.sources import Captured, LayerLike, Source, layer_names, refuse_twins
 from onnxcam_export.sources import _keras_tensorflow as on_tensorflow
 from onnxcam_export.sources import _keras_torch as on_torch
+from onnxcam_export.sources._graph_names import activation_names
 from onnxcam_export.sources._keras_layers import (
-    Recorder,
     channels_last,
     find_layer,
-    intercepted,
     last_convolution,
     layers_by_path,
+    recording,
 )
 from onnxcam_export.sources._torch_export import first_line, import_torch, quiet
 from onnxcam_export.sources.pytorch import LAST_CONV
@@ -77,36 +77,36 @@ def choose_backend() -> str:
 
 def capture(
     model_or_path: Any,
-    layer: str | None = None,
+    layer: LayerLike = None,
     *,
     opset: int = 18,
     input_size: tuple[int, int] | None = None,
 ) -> Source:
-    """Export a Keras model to ONNX, the activation of one of its layers as the last output.
+    """Export a Keras model to ONNX, the activations of some of its layers as the last outputs.
 
     Args:
         model_or_path: a functional or sequential `keras.Model`, or the path of a ``.keras`` or
             ``.h5`` file (loaded in safe mode).
         layer: a layer's name (``block5_conv3``) or path (``vgg16/block5_conv3`` in a nested
             model); ``"last_conv"`` for the convolution that is called last and whose output
-            has spatial extent; or None for no further output. A name that no layer bears gives
-            a source without activation: it may be the name of a tensor. Of a layer that is
+            has spatial extent; several of them; or None for no further output. A name that no
+            layer bears is not captured: it may be the name of a tensor. Of a layer that is
             called several times, the last call counts, and a warning says so.
         opset: ONNX opset.
         input_size: height and width, for a model whose input leaves them open.
 
     Returns:
-        A source whose inputs and outputs bear Keras' names, batch axis dynamic, the activation
-        named as the layer's path. Its oracle differentiates the first output with the
+        A source whose inputs and outputs bear Keras' names, batch axis dynamic, an activation
+        named as its layer's path. The layer's oracle differentiates the first output with the
         backend's autograd: with ``score="probability"`` the output (or the softmax of it when
         the model ends in neither softmax nor sigmoid), with ``"logit"`` what goes into that
-        softmax, log-softmax or sigmoid. There is no oracle without a layer or with several
-        inputs.
+        softmax, log-softmax or sigmoid. There is no oracle with several inputs.
 
     Raises:
         MissingExtraError: keras or what its backend needs is not installed.
         ModelError: the file is missing or can't be loaded.
-        LayerError: the layer is ambiguous, not called, or does not return one tensor.
+        LayerError: a layer is ambiguous, not called, does not return one tensor, or is asked for
+            twice.
         ExportError: the backend can't be exported from, or the model can't be exported.
     """
     backend = choose_backend()
@@ -144,37 +144,35 @@ def capture(
                 f"{first_line(error)}"
             ) from error
 
-    name = last_convolution(keras, model, run_example) if layer == LAST_CONV else layer
-    path, target = (find_layer(model, name) if name is not None else None) or (None, None)
+    found = _find_layers(keras, model, layer, run_example)
+    layers = dict(found.values())
     route: Any = on_torch if backend == "torch" else on_tensorflow
-    if path is None:
+    with recording(layers, route.is_tensor) as recorders:
         outputs = run_example()
-    else:
-        recorder = Recorder(path, route.is_tensor)
-        with intercepted(target, recorder.keep):
-            outputs = run_example()
+    for recorder in recorders:
         recorder.check()
     input_names = _unique([str(tensor.name) for tensor in model.inputs], "input")
     output_names = _unique(_output_names(model, len(outputs)), "output", input_names)
-    activation = path
-    while activation in (*input_names, *output_names):
-        activation = f"{activation}_activation"
-    all_names = [*output_names, *([activation] if activation else [])]
+    activations = activation_names(list(layers), [*input_names, *output_names])
+    all_names = [*output_names, *activations]
     if backend == "torch":
-        exported = on_torch.export(
-            model, call, target, path, examples, input_names, all_names, opset
-        )
+        exported = on_torch.export(model, call, layers, examples, input_names, all_names, opset)
     else:
-        exported = on_tensorflow.export(
-            model, call, target, path, input_names, shapes, all_names, opset
+        exported = on_tensorflow.export(model, call, layers, input_names, shapes, all_names, opset)
+    captured = [
+        Captured(
+            asked=asked,
+            name=path,
+            tensor=activation,
+            channels_last=channels_last(keras, model, target),
+            oracle=route.oracle(model, call, target, path) if len(shapes) == 1 else None,
         )
+        for (asked, (path, target)), activation in zip(found.items(), activations, strict=True)
+    ]
     return Source(
         model=exported,
-        activation=activation,
-        layer_name=path,
-        channels_last=channels_last(keras, model, target) if path else None,
+        captured=tuple(captured),
         producer={"keras": str(keras.__version__), backend: str(sys.modules[backend].__version__)},
-        oracle=route.oracle(model, call, target, path) if path and len(shapes) == 1 else None,
         picture_layout="NHWC" if last else "NCHW",
     )
 
@@ -211,6 +209,20 @@ def load_model(model_or_path: Any) -> Any:
 def layer_paths(model: Any) -> list[str]:
     """The paths that name a layer of a `keras.Model`, those of nested models included."""
     return list(layers_by_path(model))
+
+
+def _find_layers(
+    keras: Any, model: Any, layer: LayerLike, run: Callable[[], Any]
+) -> dict[str, tuple[str, Any]]:
+    """Path and layer for each of the names asked for that a layer of the model bears."""
+    found = {}
+    for asked in layer_names(layer):
+        name = last_convolution(keras, model, run) if asked == LAST_CONV else asked
+        path_and_layer = find_layer(model, name)
+        if path_and_layer is not None:
+            found[asked] = path_and_layer
+    refuse_twins({asked: target for asked, (_, target) in found.items()})
+    return found
 
 
 def _installed(name: str) -> bool:

@@ -13,7 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import ExportError, InputError, LayerError
-from onnxcam_export.sources import GradientOracle, Source
+from onnxcam_export.sources import (
+    Captured,
+    GradientOracle,
+    LayerLike,
+    Source,
+    layer_names,
+    refuse_twins,
+)
+from onnxcam_export.sources._graph_names import activation_names
 from onnxcam_export.sources._torch_export import (
     evaluating,
     export_onnx,
@@ -31,12 +39,12 @@ LAST_CONV = "last_conv"
 def capture(
     module: torch.nn.Module,
     example_input: Any,
-    layer: str | None = None,
+    layer: LayerLike = None,
     *,
     opset: int = 18,
     dynamic_batch: bool = True,
 ) -> Source:
-    """Export a module to ONNX, the activation of one of its layers as the last output.
+    """Export a module to ONNX, the activations of some of its layers as the last outputs.
 
     The module is exported in eval mode and comes back as it was: training flags, hooks,
     requires_grad flags, device and dtype.
@@ -47,65 +55,68 @@ def capture(
             of them for a module with several inputs. Its batch size does not matter when the
             batch axis is dynamic.
         layer: a module path (``layer4.1.conv2``); ``"last_conv"`` for the convolution that is
-            called last and whose output still has spatial extent; or None for no further
-            output. A name that is no module path gives a source without activation: it may be
-            the name of a tensor, which is looked up in the graph. Of a layer that is called
-            several times, the last call counts, and a warning says so.
+            called last and whose output still has spatial extent; several of them; or None for
+            no further output. A name that is no module path is not captured: it may be the name
+            of a tensor, which is looked up in the graph. Of a layer that is called several
+            times, the last call counts, and a warning says so.
         opset: ONNX opset.
         dynamic_batch: whether the batch axis is dynamic. Where the module does not allow it,
             a warning says why and the batch is fixed to the example's.
 
     Returns:
         A source with inputs named as forward's parameters, outputs ``output``, ``output_1``,
-        ..., and the activation named as the layer. Its oracle differentiates the first output
-        with autograd: with ``score="logit"`` what goes into a final softmax, log-softmax or
-        sigmoid, or the output itself when there is none; with ``"probability"`` the output when
-        it ends in softmax or sigmoid, else the softmax of it. Where the layer's tensor is
+        ..., and an activation named as its layer. The layer's oracle differentiates the first
+        output with autograd: with ``score="logit"`` what goes into a final softmax, log-softmax
+        or sigmoid, or the output itself when there is none; with ``"probability"`` the output
+        when it ends in softmax or sigmoid, else the softmax of it. Where the layer's tensor is
         changed in place afterwards, both activation and gradient are those before the change.
-        There is no oracle without a layer or with several inputs.
+        There is no oracle with several inputs.
 
     Raises:
         MissingExtraError: torch or onnxscript is not installed.
         InputError: the example is not a tensor.
-        LayerError: the layer is not called, or does not return one tensor.
+        LayerError: a layer is not called, does not return one tensor, or is asked for twice.
         ExportError: not a module, forward fails on the example, or torch.onnx can't export it.
     """
     torch = import_torch()
     module = _plain_module(torch, module)
     inputs = _tensors(torch, example_input)
     with evaluating(module):
-        path = _last_convolution(torch, module, inputs) if layer == LAST_CONV else layer
-        if path not in module_paths(module):
-            path = None
-        recorder = _Recorder(torch)
-        with _recording(module, path, recorder), torch.no_grad():
+        found = _find_paths(torch, module, inputs, layer)
+        recorders = [_Recorder(torch, path) for path in found.values()]
+        with _recording(module, recorders), torch.no_grad():
             outputs = _run(torch, module, inputs)
-        if path is not None:
-            recorder.check(path)
+        for recorder in recorders:
+            recorder.check()
         variadic, input_names = _input_names(module, len(inputs))
         output_names = [
             "output" if index == 0 else f"output_{index}" for index in range(len(outputs))
         ]
-        activation = path
-        while activation in (*input_names, *output_names):
-            activation = f"{activation}_activation"
-        with _recording(module, path, recorder), _returning_tensors(torch, module, path, recorder):
+        activations = activation_names(list(found.values()), [*input_names, *output_names])
+        with _recording(module, recorders), _returning_tensors(torch, module, recorders):
             model = export_onnx(
                 module,
                 inputs,
                 input_names=input_names,
-                output_names=[*output_names, *([activation] if activation else [])],
+                output_names=[*output_names, *activations],
                 opset=opset,
                 dynamic_batch=dynamic_batch,
                 variadic=variadic,
             )
+    captured = [
+        Captured(
+            asked=asked,
+            name=path,
+            tensor=activation,
+            channels_last=False,
+            oracle=_oracle(torch, module, inputs[0], path) if len(inputs) == 1 else None,
+        )
+        for (asked, path), activation in zip(found.items(), activations, strict=True)
+    ]
     return Source(
         model=model,
-        activation=activation,
-        layer_name=path,
-        channels_last=False if path else None,
+        captured=tuple(captured),
         producer={"torch": str(torch.__version__)},
-        oracle=_oracle(torch, module, inputs[0], path) if path and len(inputs) == 1 else None,
         picture_layout="NCHW",
     )
 
@@ -123,8 +134,9 @@ class _Recorder:
     autograd graph: the gradient reaches it even when all weights are frozen.
     """
 
-    def __init__(self, torch: Any, leaf: bool = False) -> None:
+    def __init__(self, torch: Any, path: str, leaf: bool = False) -> None:
         self.torch = torch
+        self.path = path
         self.leaf = leaf
         self.outputs: list[Any] = []
 
@@ -136,46 +148,51 @@ class _Recorder:
         self.outputs.append(kept)
         return kept.clone()
 
-    def check(self, path: str) -> None:
+    def check(self) -> None:
+        """Raise LayerError if there is no tensor, warn if the layer was called several times."""
         if not self.outputs:
             raise LayerError(
-                f"layer {path!r} is not called when the module runs; name a layer that is"
+                f"layer {self.path!r} is not called when the module runs; name a layer that is"
             )
         if not isinstance(self.outputs[-1], self.torch.Tensor):
             raise LayerError(
-                f"layer {path!r} returns {type(self.outputs[-1]).__name__}, not one tensor; "
+                f"layer {self.path!r} returns {type(self.outputs[-1]).__name__}, not one tensor; "
                 "name a layer inside it"
             )
         if len(self.outputs) > 1:
             warnings.warn(
-                f"layer {path!r} is called {len(self.outputs)} times; the last call is explained",
+                f"layer {self.path!r} is called {len(self.outputs)} times; "
+                "the last call is explained",
                 stacklevel=4,
             )
 
 
 @contextlib.contextmanager
-def _recording(module: torch.nn.Module, path: str | None, recorder: _Recorder) -> Iterator[None]:
-    handle = module.get_submodule(path).register_forward_hook(recorder) if path else None
+def _recording(module: torch.nn.Module, recorders: Sequence[_Recorder]) -> Iterator[None]:
+    handles = [
+        module.get_submodule(recorder.path).register_forward_hook(recorder)
+        for recorder in recorders
+    ]
     try:
         yield
     finally:
-        if handle is not None:
+        for handle in handles:
             handle.remove()
 
 
 @contextlib.contextmanager
 def _returning_tensors(
-    torch: Any, module: torch.nn.Module, path: str | None, recorder: _Recorder
+    torch: Any, module: torch.nn.Module, recorders: Sequence[_Recorder]
 ) -> Iterator[None]:
-    """Let the module return a tuple of its output tensors, then the kept activation.
+    """Let the module return a tuple of its output tensors, then the kept activations.
 
     A hook on the module itself needs no wrapper, so that names of weights and scopes in the
     graph are the module's own.
     """
 
     def flatten(_: Any, inputs: Any, output: Any) -> Any:
-        captured = recorder.outputs[-1:] if path else []
-        return (*_flat_tensors(torch, output), *captured)
+        activations = [recorder.outputs[-1] for recorder in recorders]
+        return (*_flat_tensors(torch, output), *activations)
 
     handle = module.register_forward_hook(flatten)
     try:
@@ -254,6 +271,20 @@ def _input_names(module: torch.nn.Module, count: int) -> tuple[bool, list[str]]:
     return False, [parameter.name for parameter in parameters][:count]
 
 
+def _find_paths(
+    torch: Any, module: torch.nn.Module, inputs: Sequence[torch.Tensor], layer: LayerLike
+) -> dict[str, str]:
+    """The module path for each of the names asked for that is one, or `last_conv`."""
+    known = set(module_paths(module))
+    found = {}
+    for asked in layer_names(layer):
+        path = _last_convolution(torch, module, inputs) if asked == LAST_CONV else asked
+        if path in known:
+            found[asked] = path
+    refuse_twins({asked: module.get_submodule(path) for asked, path in found.items()})
+    return found
+
+
 def _last_convolution(torch: Any, module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> str:
     """The path of the convolution called last among those whose output has spatial extent.
 
@@ -291,14 +322,14 @@ def _oracle(
     def oracle(
         images: npt.NDArray[np.float32], targets: npt.NDArray[np.int64], score: str
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        recorder = _Recorder(torch, leaf=True)
+        recorder = _Recorder(torch, path, leaf=True)
 
         def run() -> tuple[torch.Tensor, torch.Tensor]:
             tensor = torch.from_numpy(np.array(images)).to(example)
             outputs = _run(torch, module, [tensor])
             return outputs[0], recorder.outputs[-1]
 
-        with evaluating(module), _recording(module, path, recorder):
+        with evaluating(module), _recording(module, [recorder]):
             return score_gradient(run, targets, score)
 
     return oracle
