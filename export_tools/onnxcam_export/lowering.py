@@ -17,6 +17,7 @@ from onnxcam_export.gradient.inference import complete_shapes
 from onnxcam_export.gradient.ops import Ops, names_in
 from onnxcam_export.lowered import fused, quantized
 from onnxcam_export.lowered.branches import inline_fixed_branch
+from onnxcam_export.lowered.loops import inline_fixed_loop
 
 Lowering = Callable[[Ops, ir.Node], Sequence[ir.Value | None]]
 
@@ -43,6 +44,11 @@ def lower(model: ir.Model) -> None:
         node = waiting.popleft()
         if node.op_type == "If" and (branch := inline_fixed_branch(graph, node, names)):
             waiting.extendleft(reversed(branch))
+            continue
+        if node.op_type in ("Loop", "Scan") and (
+            rounds := inline_fixed_loop(op, graph, node, names)
+        ):
+            waiting.extendleft(reversed(rounds))
             continue
         key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
         if node.domain == _FOR_ONE_MACHINE or node.op_type.startswith("Nhwc"):

@@ -17,13 +17,13 @@ def inline_fixed_branch(graph: ir.Graph, node: ir.Node, taken_names: set[str]) -
     branch.outputs.clear()
     for name, value in list(branch.initializers.items()):
         del branch.initializers[name]
-        value.name = _unique(name, taken_names)
+        value.name = unique_name(name, taken_names)
         graph.register_initializer(value)
     inner = list(branch)
     for inner_node in inner:
         branch.remove(inner_node)
         for value in inner_node.outputs:
-            value.name = _unique(str(value.name), taken_names)
+            value.name = unique_name(str(value.name), taken_names)
         graph.insert_before(node, inner_node)
     for old, new in zip(node.outputs, results, strict=True):
         ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
@@ -35,7 +35,8 @@ def inline_fixed_branch(graph: ir.Graph, node: ir.Node, taken_names: set[str]) -
     return inner
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def unique_name(name: str, taken: set[str]) -> str:
+    """`name`, or something like it that is not taken; it is from now on."""
     while name in taken:
         name += "/inlined"
     taken.add(name)
