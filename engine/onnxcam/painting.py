@@ -1,52 +1,64 @@
 """Heatmap over picture.
 
-The default paints as the OpenCV tutorials do; the other conventions that people know are
+The default paints as the OpenCV tutorials do. Other ways of laying colours over a picture are
+rows of the table :data:`BLENDS`; the conventions of other libraries, with their own arithmetic, are
 presets, rows of the table :data:`PRESETS`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from onnxcam.colormaps import find_colormap, jet_matplotlib_values
+from onnxcam.colormaps import find_colormap
+from onnxcam.conventions import Job, keras_additive, place, pytorch_grad_cam, signed
 from onnxcam.errors import InputError, MethodError
+from onnxcam.fused import CODES, CONTOURS, Painting, paint
 from onnxcam.pictures import PictureLike, Pixels, open_picture
 from onnxcam.preprocess import Rectangle
 
+__all__ = ["BLENDS", "INTERPOLATIONS", "PRESETS", "check_out", "overlay", "place"]
+
 Map = NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class Job:
-    """What a preset paints: every field validated, `picture` [H, W, 3]."""
-
-    values: Map
-    rectangle: Rectangle
-    picture: NDArray[Any]
-    alpha: float
-    colors: Pixels
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the picture."""
-        return self.picture.shape[0], self.picture.shape[1]
+# name -> its usual alpha
+BLENDS: dict[str, float] = {
+    "alpha": 0.4,
+    "additive": 0.4,
+    "map-alpha": 0.7,
+    "heat": 1.0,
+    CONTOURS: 1.0,
+}
+INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A convention: its usual alpha and colormap, and its function from a job to pixels."""
+    """A convention: its usual alpha and colormap, and its function from a job to pixels.
+
+    Without a function it is a way of scaling the map, and any blend goes with it.
+    """
 
     alpha: float
     colormap: str
-    paint: Callable[[Job], Pixels]
+    paint: Callable[[Job], Pixels] | None
     float_pictures: bool = False
+
+
+PRESETS: dict[str, Preset] = {
+    "keras-additive": Preset(0.4, "jet-matplotlib", keras_additive, float_pictures=True),
+    "signed": Preset(0.5, "jet-matplotlib", signed),
+    "pytorch-grad-cam": Preset(0.5, "jet", pytorch_grad_cam),
+    "diverging": Preset(0.5, "coolwarm", None),
+}
+# Presets that show the map before its ReLU.
+OF_SIGNED_MAPS = ("signed", "diverging")
+_DEFAULT = Preset(0.4, "jet", None)
 
 
 def overlay(
@@ -58,35 +70,65 @@ def overlay(
     preset: str | None = None,
     *,
     rectangle: tuple[float, float, float, float] | None = None,
+    blend: str | None = None,
+    interpolation: str | None = None,
+    levels: Sequence[float] | None = None,
+    line_width: float = 1.5,
+    antialias: bool = True,
+    bgr: bool = False,
+    threads: int = 1,
 ) -> Pixels:
     """Paint a heatmap over a picture.
 
-    Without a preset: the map is clipped to [0, 1] (never renormalised), enlarged bilinearly to
-    the picture, coloured, and blended as ``(1 - alpha) * picture + alpha * colours``.
+    Without a preset: the map is clipped to [0, 1] (never renormalised), enlarged to the picture,
+    coloured, and blended.
 
     Args:
-        heatmap: floating-point [h, w], finite; signed values only for the preset `signed`.
+        heatmap: floating-point [h, w], finite; signed values only for the presets `signed` and
+            `diverging`.
         picture: anything :func:`onnxcam.pictures.open_picture` reads; for the preset
             `keras-additive` also a floating-point array [H, W], [H, W, 1] or [H, W, 3].
-        alpha: weight of the colours; by default 0.4, or the preset's own.
+        alpha: weight of the colours; by default the blend's or the preset's own.
         colormap: a name of :data:`onnxcam.colormaps.COLORMAPS` or a uint8 array [256, 3]; by
             default "jet" (OpenCV's), or the preset's own.
-        out: uint8 [H, W, 3], contiguous, to write into; may be the picture itself.
+        out: uint8 [H, W, 3] to write into, pixels of a row adjacent, rows as far apart as they
+            like; may be the picture itself. If the picture is an array [H, W, 4] (RGBA) and so is
+            `out`, its alpha channel is kept; otherwise such a picture is laid over white.
         preset: None, or a name of :data:`PRESETS`:
             `keras-additive` adds ``alpha * colours`` to the picture and rescales the sum to
             0..255, colours first enlarged, as the Keras tutorials do (alpha 0.4);
             `signed` scales the bicubically enlarged map from its own minimum to its own maximum
             (alpha 0.5, matplotlib's jet);
-            `pytorch-grad-cam` is that library's scaling and show_cam_on_image (alpha 0.5).
+            `pytorch-grad-cam` is that library's scaling and show_cam_on_image (alpha 0.5);
+            `diverging` is for signed maps: divided by its largest magnitude, zero has the middle
+            colour (alpha 0.5, coolwarm). Any blend goes with it; the other three have their own.
         rectangle: where the map lies in the picture, (left, top, right, bottom) in its pixels;
             zero heat outside. By default the whole picture.
+        blend: a name of :data:`BLENDS`, by default `alpha`:
+            `alpha` is OpenCV's addWeighted, ``(1 - alpha) * picture + alpha * colours`` (0.4);
+            `additive` is ``picture + alpha * colours``, at most 255 (0.4; the Keras tutorials
+            rescale afterwards, see the preset);
+            `map-alpha` is `alpha` with a weight of ``alpha * map``: nothing is painted where the
+            map is zero (0.7);
+            `heat` is the colours alone, without the picture;
+            `contours` draws lines where the map crosses `levels`, in their colours (1.0).
+        interpolation: how the map is enlarged, "bilinear" (the default) or "bicubic", as OpenCV
+            does both.
+        levels: of the contours, between 0 and 1 (-1 and 1 for `diverging`); by default 0.25, 0.5,
+            0.75 (for `diverging` -0.5 and 0.5).
+        line_width: of the contours, in pixels.
+        antialias: contours cover pixels in part.
+        bgr: the picture is an array in OpenCV's order, blue first, and so is the result.
+        threads: how many may work on a picture of half a megapixel or more.
 
     Returns:
         uint8 [H, W, 3], RGB: `out` where given.
 
     Raises:
-        InputError: a map that is not two-dimensional and finite, alpha out of range, a wrong `out`.
-        MethodError: an unknown preset or colormap.
+        InputError: a map that is not two-dimensional and finite, a number out of range, a wrong
+            `out`.
+        MethodError: an unknown preset, blend, interpolation or colormap, or options that do not go
+            together.
         PictureError: an unreadable picture.
 
     Examples:
@@ -95,120 +137,89 @@ def overlay(
         (4, 4, 3)
     """
     chosen = _find_preset(preset)
-    pixels = _picture(picture, chosen.float_pictures)
+    if chosen.paint is not None:
+        taken = {"blend": blend, "interpolation": interpolation, "levels": levels}
+        if bgr:
+            taken["bgr"] = "True"
+        _refuse(f"preset '{preset}' has its own way of painting", taken)
+        return _by_convention(chosen, heatmap, picture, alpha, colormap, out, rectangle)
+    blend = _one_of("blend", blend or "alpha", (*CODES, CONTOURS))
+    if blend == "heat":
+        _refuse("blend 'heat' is the colours alone", {"alpha": alpha})
+    if blend != CONTOURS:
+        _refuse(f"blend '{blend}' draws no lines", {"levels": levels})
+    way = _one_of("interpolation", interpolation or "bilinear", INTERPOLATIONS)
+    diverging = preset == "diverging"
+    if bgr and not isinstance(picture, np.ndarray):
+        raise MethodError("bgr=True is for arrays; files and PIL images are read as RGB")
+    pixels = _pixels(picture, out)
+    usual = BLENDS[blend] if blend != "alpha" else chosen.alpha
+    job = Painting(
+        values=_centred(_values(heatmap)) if diverging else _values(heatmap),
+        rectangle=_rectangle(rectangle, pixels),
+        picture=pixels,
+        colors=find_colormap(chosen.colormap if colormap is None else colormap),
+        alpha=_alpha(usual if alpha is None else alpha),
+        blend=blend,
+        bicubic=way == "bicubic",
+        background=0.5 if diverging else 0.0,
+        bgr=bool(bgr),
+        lines=_lines(levels, diverging) if blend == CONTOURS else None,
+        line_width=_number("line_width", line_width, 0.1, 1000.0),
+        smooth=bool(antialias),
+    )
+    shape = (*pixels.shape[:2], 4 if pixels.shape[2] == 4 else 3)
+    if out is None:
+        out = np.empty(shape, np.uint8)
+    else:
+        check_out(out, shape, np.uint8, rows=True)
+    paint(job, out, _threads(threads))
+    return out
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: Any, rows: bool = False) -> None:
+    """Raise InputError unless `out` is a writeable, contiguous array of this shape and dtype.
+
+    With `rows` only its rows have to be contiguous.
+    """
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
+        found = f"{out.dtype} {list(out.shape)}" if isinstance(out, np.ndarray) else repr(out)
+        raise InputError(f"out: expected {np.dtype(dtype)} {list(shape)}, got {found}")
+    adjacent = out.flags.c_contiguous or (rows and _has_rows(out))
+    if not adjacent or not out.flags.writeable:
+        wanted = "rows that are contiguous" if rows else "C-contiguous"
+        raise InputError(f"out: expected a writeable array, {wanted}")
+
+
+def _has_rows(array: NDArray[Any]) -> bool:
+    return bool(array[0].flags.c_contiguous and array.strides[0] >= array[0].nbytes)
+
+
+def _by_convention(
+    preset: Preset,
+    heatmap: Any,
+    picture: Any,
+    alpha: Any,
+    colormap: Any,
+    out: Pixels | None,
+    rectangle: Any,
+) -> Pixels:
+    assert preset.paint is not None
+    pixels = _picture(picture, preset.float_pictures)
     job = Job(
         values=_values(heatmap),
         rectangle=_rectangle(rectangle, pixels),
         picture=pixels,
-        alpha=_alpha(chosen.alpha if alpha is None else alpha, chosen.float_pictures),
-        colors=find_colormap(chosen.colormap if colormap is None else colormap),
+        alpha=_alpha(preset.alpha if alpha is None else alpha, preset.float_pictures),
+        colors=find_colormap(preset.colormap if colormap is None else colormap),
     )
     if out is not None:
-        check_out(out, (*job.size, 3), np.uint8)
-    painted = chosen.paint(job)
+        check_out(out, (*job.size, 3), np.uint8, rows=True)
+    painted = preset.paint(job)
     if out is None:
         return painted
     out[...] = painted
     return out
-
-
-def place(values: Map, rectangle: Rectangle, size: tuple[int, int]) -> Map:
-    """Enlarge a map bilinearly into a rectangle of a picture of `size` (H, W); zero outside."""
-    from onnxcam import kernels
-
-    out = np.empty(size, np.float32)
-    kernels.resize_map_bilinear(values, *rectangle, out)
-    return out
-
-
-def check_out(out: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    """Raise InputError unless `out` is a writeable, contiguous array of this shape and dtype."""
-    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
-        found = f"{out.dtype} {list(out.shape)}" if isinstance(out, np.ndarray) else repr(out)
-        raise InputError(f"out: expected {np.dtype(dtype)} {list(shape)}, got {found}")
-    if not out.flags.c_contiguous or not out.flags.writeable:
-        raise InputError("out: expected a writeable, C-contiguous array")
-
-
-def _blend(job: Job) -> Pixels:
-    return _blended(job, place(job.values, job.rectangle, job.size))
-
-
-def _blended(job: Job, heat: Map) -> Pixels:
-    from onnxcam import kernels
-
-    colored = _colored(heat, job.colors)
-    kernels.blend(job.picture, colored, job.alpha, colored)
-    return colored
-
-
-def _colored(heat: Map, colors: Pixels) -> Pixels:
-    from onnxcam import kernels
-
-    out = np.empty((*heat.shape, 3), np.uint8)
-    kernels.colorize(heat, colors, out)
-    return out
-
-
-def _keras_additive(job: Job) -> Pixels:
-    index = (255 * job.values.clip(0, 1)).astype(np.uint8)
-    colors = job.colors / np.float32(255)
-    if job.colors is find_colormap("jet-matplotlib"):  # Keras takes it before rounding to bytes
-        colors = jet_matplotlib_values().astype(np.float32)
-    heat = np.asarray(colors[index], np.float32)
-    lowest, span = heat.min(), np.ptp(heat) or np.float32(1)
-    outside = ((colors[0] - lowest) / span).clip(0, 1) * 255
-    rows, columns = _inside(job)
-    small = Image.fromarray(_stretched(heat))
-    enlarged = small.resize((columns.stop - columns.start, rows.stop - rows.start))
-    placed = np.empty((*job.size, 3), np.float32)
-    placed[...] = outside.astype(np.uint8)
-    placed[rows, columns] = np.asarray(enlarged)
-    return _stretched(placed * np.float32(job.alpha) + job.picture.astype(np.float32))
-
-
-def _stretched(values: NDArray[np.float32]) -> Pixels:
-    """Scale so that the minimum becomes 0 and the maximum 255, as keras.utils.array_to_img."""
-    values = values - values.min()
-    highest = values.max()
-    if highest != 0:
-        values /= highest
-    return (values * 255).astype(np.uint8)
-
-
-def _signed(job: Job) -> Pixels:
-    from onnxcam import kernels
-
-    heat = np.empty(job.size, np.float32)
-    kernels.resize_map_bicubic(job.values, *job.rectangle, heat)
-    seen = heat[_inside(job)]
-    lowest, highest = seen.min(), seen.max()
-    if lowest == highest:
-        heat[...] = 0
-    else:
-        # matplotlib bins [0, 1] into 256 equal parts; `colorize` takes the floor of 255 x.
-        heat = (heat - lowest) * (np.float32(256 / 255) / (highest - lowest))
-    return _blended(job, heat)
-
-
-def _pytorch_grad_cam(job: Job) -> Pixels:
-    heat = _from_0_to_1(place(_from_0_to_1(job.values), job.rectangle, job.size))
-    colored = _colored(heat, job.colors).astype(np.float32) / 255
-    mixed = job.alpha * colored + (1 - job.alpha) * (job.picture.astype(np.float32) / 255)
-    return (255 * (mixed / (mixed.max() or 1))).astype(np.uint8)
-
-
-def _from_0_to_1(values: Map) -> Map:
-    values = values - values.min()
-    return np.asarray(values / (np.float32(1e-7) + values.max()))
-
-
-PRESETS: dict[str, Preset] = {
-    "keras-additive": Preset(0.4, "jet-matplotlib", _keras_additive, float_pictures=True),
-    "signed": Preset(0.5, "jet-matplotlib", _signed),
-    "pytorch-grad-cam": Preset(0.5, "jet", _pytorch_grad_cam),
-}
-_DEFAULT = Preset(0.4, "jet", _blend)
 
 
 def _find_preset(name: str | None) -> Preset:
@@ -219,15 +230,60 @@ def _find_preset(name: str | None) -> Preset:
     return PRESETS[name]
 
 
-def _inside(job: Job) -> tuple[slice, slice]:
-    """Rows and columns of the picture whose centres lie in the rectangle; at least one each."""
-    left, top, right, bottom = job.rectangle
-    return _span(top, bottom, job.size[0]), _span(left, right, job.size[1])
+def _one_of(what: str, name: str, known: Sequence[str]) -> str:
+    if name not in known:
+        raise MethodError(f"{what} '{name}' is unknown; known are {', '.join(known)}")
+    return name
 
 
-def _span(low: float, high: float, size: int) -> slice:
-    start = min(max(math.ceil(low - 0.5), 0), size - 1)
-    return slice(start, min(max(math.ceil(high - 0.5), start + 1), size))
+def _refuse(reason: str, options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise MethodError(f"{reason}; leave out {name}")
+
+
+def _pixels(picture: Any, out: Any) -> Pixels:
+    """The picture as uint8 [H, W, C]: gray and RGB arrays as they are, RGBA only into RGBA."""
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size:
+        array = picture[:, :, None] if picture.ndim == 2 else picture
+        keep_alpha = isinstance(out, np.ndarray) and out.ndim == 3 and out.shape[2] == 4
+        if array.ndim == 3 and array.shape[2] in ((1, 3, 4) if keep_alpha else (1, 3)):
+            adjacent = array.flags.c_contiguous or _has_rows(array)
+            return array if adjacent else np.ascontiguousarray(array)
+    return open_picture(picture)
+
+
+def _centred(values: Map) -> Map:
+    """Divided by the largest magnitude, then 0 at 0.5."""
+    largest = float(np.abs(values).max())
+    if largest == 0:
+        return np.full_like(values, 0.5)
+    return np.asarray(0.5 + 0.5 * (values / np.float32(largest)), np.float32)
+
+
+def _lines(levels: Sequence[float] | None, diverging: bool) -> NDArray[np.float32]:
+    if levels is None:
+        levels = (-0.5, 0.5) if diverging else (0.25, 0.5, 0.75)
+    low = -1.0 if diverging else 0.0
+    try:
+        found = np.asarray(levels, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if not found.size or not ((found > low) & (found < 1)).all():
+        raise InputError(f"levels: expected numbers between {low:g} and 1, got {levels!r}")
+    return np.asarray(0.5 + 0.5 * found if diverging else found, np.float32)
+
+
+def _threads(threads: Any) -> int:
+    if isinstance(threads, (int, np.integer)) and not isinstance(threads, bool) and threads >= 1:
+        return int(threads)
+    raise InputError(f"threads: expected a whole number of at least 1, got {threads!r}")
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    if isinstance(value, (int, float, np.number)) and low <= float(value) <= high:
+        return float(value)
+    raise InputError(f"{name}: expected a number, {low:g} to {high:g}, got {value!r}")
 
 
 def _values(heatmap: Any) -> Map:
@@ -253,7 +309,7 @@ def _picture(picture: Any, float_pictures: bool) -> NDArray[Any]:
     return np.broadcast_to(values, (*values.shape[:2], 3))
 
 
-def _alpha(alpha: Any, unbounded: bool) -> float:
+def _alpha(alpha: Any, unbounded: bool = False) -> float:
     if isinstance(alpha, (int, float, np.number)):
         value = float(alpha)
         if math.isfinite(value) and value >= 0 and (unbounded or value <= 1):
@@ -268,4 +324,6 @@ def _rectangle(rectangle: Any, picture: NDArray[Any]) -> Rectangle:
     found = Rectangle(*(float(side) for side in rectangle))
     if not (found.left < found.right and found.top < found.bottom):
         raise InputError(f"rectangle: expected left < right and top < bottom, got {rectangle}")
+    if not max(map(abs, found)) <= 1e9:
+        raise InputError(f"rectangle: expected pixels, -1e9 to 1e9, got {rectangle}")
     return found

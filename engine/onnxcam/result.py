@@ -19,8 +19,8 @@ from onnxcam.errors import InputError, PictureError
 from onnxcam.figure import side_by_side
 from onnxcam.files import atomic
 from onnxcam.labels import split_synset
+from onnxcam.painting import OF_SIGNED_MAPS, place
 from onnxcam.painting import overlay as paint
-from onnxcam.painting import place
 from onnxcam.pictures import Pixels
 from onnxcam.preprocess import Rectangle
 
@@ -129,24 +129,37 @@ class Result:
         colormap: str | NDArray[Any] | None = None,
         preset: str | None = None,
         out: Pixels | None = None,
+        **options: Any,
     ) -> Pixels:
-        """The picture with its heatmap painted over, uint8 [H, W, 3]; see :func:`onnxcam.overlay`.
+        """The picture with its heatmap painted over, uint8 [H, W, 3].
 
-        The preset `signed` paints the raw map.
+        Arguments and further options (`blend`, `interpolation`, `levels`, ...) are those of
+        :func:`onnxcam.overlay`. The presets `signed` and `diverging` paint the raw map.
         """
         values = self.map
-        if preset == "signed" and self.diagnosis.reason != "non_finite":
+        if preset in OF_SIGNED_MAPS and self.diagnosis.reason != "non_finite":
             values = self.raw
-        return paint(values, self.picture, alpha, colormap, out, preset, rectangle=self.rectangle)
+        return paint(
+            values,
+            self.picture,
+            alpha,
+            colormap,
+            out,
+            preset,
+            rectangle=self.rectangle,
+            **options,
+        )
 
     def figure(
         self,
         alpha: float | None = None,
         colormap: str | NDArray[Any] | None = None,
         preset: str | None = None,
+        **options: Any,
     ) -> Image.Image:
-        """Picture and overlay side by side, class and probability as title."""
-        return side_by_side(self.picture, self.overlay(alpha, colormap, preset), self.title)
+        """Picture and overlay side by side, class and probability as title; see `overlay`."""
+        painted = self.overlay(alpha, colormap, preset, **options)
+        return side_by_side(self.picture, painted, self.title)
 
     def save(
         self,
@@ -155,8 +168,9 @@ class Result:
         colormap: str | NDArray[Any] | None = None,
         preset: str | None = None,
         figure: bool = False,
+        **options: Any,
     ) -> None:
-        """Write the overlay (or the figure) as a picture, whole or not at all.
+        """Write the overlay (or the figure) as a picture, whole or not at all; see `overlay`.
 
         Raises:
             PictureError: a suffix that is no picture format.
@@ -164,9 +178,9 @@ class Result:
         """
         picture_format(path)
         if figure:
-            _save(self.figure(alpha, colormap, preset), path)
+            _save(self.figure(alpha, colormap, preset, **options), path)
         else:
-            _save(Image.fromarray(self.overlay(alpha, colormap, preset)), path)
+            _save(Image.fromarray(self.overlay(alpha, colormap, preset, **options)), path)
 
     def save_map(self, path: str | os.PathLike[str]) -> None:
         """Write `heatmap` (float32 [H, W], at the picture's size) as .npy.

@@ -9,6 +9,9 @@ from onnxcam.kernels.colorize import colorize
 from onnxcam.kernels.elementwise import gradcam_elementwise, hirescam, layercam
 from onnxcam.kernels.gradcam import gradcam
 from onnxcam.kernels.gradcam_plusplus import gradcam_plusplus
+from onnxcam.kernels.overlay_colors import overlay_colors
+from onnxcam.kernels.overlay_contours import overlay_contours
+from onnxcam.kernels.overlay_jet import overlay_jet
 from onnxcam.kernels.picture import gray_of, picture_to_float32, picture_to_uint8
 from onnxcam.kernels.pooling import channel_means
 from onnxcam.kernels.resize_bicubic import resize_map_bicubic, resize_picture_bicubic
@@ -27,6 +30,9 @@ __all__ = [
     "gray_of",
     "hirescam",
     "layercam",
+    "overlay_colors",
+    "overlay_contours",
+    "overlay_jet",
     "picture_to_float32",
     "picture_to_uint8",
     "resize_map_bicubic",

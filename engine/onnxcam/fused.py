@@ -1,0 +1,137 @@
+"""Calling the kernels that paint a picture in one pass: work space, bands of rows, shared memory.
+
+Arguments are valid here; see :mod:`onnxcam.painting` for what checks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxcam.colormaps import find_colormap
+from onnxcam.pictures import Pixels
+from onnxcam.preprocess import Rectangle
+
+# name of a blend -> the kernel's number for it; contours have a kernel of their own
+CODES = {"alpha": 0, "additive": 1, "map-alpha": 2, "heat": 3}
+CONTOURS = "contours"
+
+# Starting threads takes about 0.1 ms; half a megapixel is painted in that.
+_WORTH_THREADS = 500_000
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What is painted, and how.
+
+    `values` is float32 [h, w], of which 0..1 is shown; `background` its value outside of
+    `rectangle`. `picture` is uint8 [H, W, C], C of 1, 3 or 4, pixels of a row adjacent. `lines`
+    are the levels of contours, float32.
+    """
+
+    values: NDArray[np.float32]
+    rectangle: Rectangle
+    picture: Pixels
+    colors: Pixels
+    alpha: float
+    blend: str
+    bicubic: bool = False
+    background: float = 0.0
+    bgr: bool = False
+    lines: NDArray[np.float32] | None = None
+    line_width: float = 1.0
+    smooth: bool = True
+
+
+def paint(job: Painting, out: Pixels, threads: int = 1) -> None:
+    """Paint into `out`, uint8 [H, W, 3] or [H, W, 4], with up to so many threads.
+
+    `out` may be the picture; if it shares memory with it in another way, that is found out and
+    the picture copied first.
+    """
+    job = _apart(job, out)
+    band = _kernel(job, out)
+    height, width = out.shape[:2]
+    if height * width < _WORTH_THREADS:
+        threads = 1
+    threads = min(threads, height)
+    if threads <= 1:
+        band(0, height)
+        return
+    edges = [height * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(band, edges[i], edges[i + 1]) for i in range(threads)]:
+            done.result()
+
+
+def _kernel(job: Painting, out: Pixels) -> Callable[[int, int], None]:
+    """A function that paints the rows first..last, in work space of its own."""
+    from onnxcam import compiled
+
+    place, picture, bicubic = job.rectangle, job.picture, int(job.bicubic)
+    where = (job.values, place.left, place.top, place.right, place.bottom)
+    columns, width = job.values.shape[1], out.shape[1]
+    if job.blend == CONTOURS:
+        colors = _colors(job)
+
+        def contours(first: int, last: int) -> None:
+            work = np.empty(9 * width + columns + 1000, np.int64)
+            compiled.overlay_contours(
+                *where, picture, colors, job.alpha, job.lines, job.line_width, int(job.smooth),
+                bicubic, first, last, out, work,
+            )  # fmt: skip
+
+        return contours
+    if _is_jet(job):
+
+        def jet(first: int, last: int) -> None:
+            work = np.empty(7 * width + columns + 1100, np.int64)
+            compiled.overlay_jet(
+                *where, job.background, picture, job.alpha, int(job.bgr), first, last, out, work
+            )
+
+        return jet
+    colors, code = _colors(job), CODES[job.blend]
+
+    def any_colors(first: int, last: int) -> None:
+        work = np.empty(6 * width + columns + 2700, np.int64)
+        compiled.overlay_colors(
+            *where, job.background, picture, colors, job.alpha, code, bicubic, first, last, out,
+            work,
+        )  # fmt: skip
+
+    return any_colors
+
+
+def _is_jet(job: Painting) -> bool:
+    """Whether the faster kernel paints the same, to within a level."""
+    return (
+        job.blend == "alpha"
+        and job.alpha <= 0.5
+        and not job.bicubic
+        and job.picture.shape[2] != 4
+        and job.colors is find_colormap("jet")
+    )
+
+
+def _colors(job: Painting) -> Pixels:
+    return np.ascontiguousarray(job.colors[:, ::-1]) if job.bgr else job.colors
+
+
+def _apart(job: Painting, out: Pixels) -> Painting:
+    """The job, with copies of what shares memory with `out` and is not `out` itself."""
+    changes: dict[str, Any] = {}
+    if np.may_share_memory(job.picture, out) and not _same(job.picture, out):
+        changes["picture"] = job.picture.copy()
+    if np.may_share_memory(job.values, out):
+        changes["values"] = job.values.copy()
+    return Painting(**(vars(job) | changes)) if changes else job
+
+
+def _same(a: Pixels, b: Pixels) -> bool:
+    return a.shape == b.shape and a.strides == b.strides and a.ctypes.data == b.ctypes.data
