@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from onnxcam.painting import overlay
     from onnxcam.result import Diagnosis, Prediction, Result
+    from onnxcam.stream import Stream
 
 # public name -> the module it lives in
 _HOME = {
@@ -57,6 +58,7 @@ _HOME = {
     "PreprocessError": "onnxcam.errors",
     "Preprocessing": "onnxcam.contract",
     "Result": "onnxcam.result",
+    "Stream": "onnxcam.stream",
     "TargetError": "onnxcam.errors",
     "UnsupportedOpError": "onnxcam.errors",
     "overlay": "onnxcam.painting",
@@ -79,6 +81,7 @@ __all__ = [
     "PreprocessError",
     "Preprocessing",
     "Result",
+    "Stream",
     "TargetError",
     "UnsupportedOpError",
     "__version__",

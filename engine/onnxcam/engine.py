@@ -59,11 +59,11 @@ class Engine:
         labels: str | os.PathLike[str] | Sequence[str] | None = None,
         contract: Contract | None = None,
     ) -> None:
-        self._model = Model(Session(model, providers, threads), contract)
-        self.contract = self._model.contract
+        self.model = Model(Session(model, providers, threads), contract)
+        self.contract = self.model.contract
         self.method = check_method(method, self.contract.emit)
-        self.preprocess = find_preprocess(self._model, preprocess)
-        self.labels = find_labels(self._model, labels)
+        self.preprocess = find_preprocess(self.model, preprocess)
+        self.labels = find_labels(self.model, labels)
         self._preparation: Preparation | None = None
         if self.preprocess is not None:
             info = self.contract.picture
@@ -71,9 +71,24 @@ class Engine:
         self._spare: list[Workspace] = []
 
     @property
+    def preparation(self) -> Preparation:
+        """From pictures to the model's input.
+
+        Raises:
+            PreprocessError: neither the file nor the engine says how to make a tensor of a picture.
+        """
+        if self._preparation is None:
+            raise PreprocessError(
+                "the file does not say how to make its input of a picture: give --preprocess, in "
+                "Python preprocess= (imagenet, caffe, tf, unit, or a JSON file), or hand a tensor "
+                "to maps()"
+            )
+        return self._preparation
+
+    @property
     def providers(self) -> list[str]:
         """The execution providers in use."""
-        return self._model.session.providers
+        return self.model.session.providers
 
     @overload
     def explain(  # type: ignore[overload-overlap]  # bytes are a Sequence to mypy
@@ -143,23 +158,18 @@ class Engine:
             MethodError: an unknown method.
             ModelError: the run fails.
         """
-        if self._preparation is None:
-            raise PreprocessError(
-                "the file does not say how to make its input of a picture: give --preprocess, in "
-                "Python preprocess= (imagenet, caffe, tf, unit, or a JSON file), or hand a tensor "
-                "to maps()"
-            )
+        preparation = self.preparation
         name = check_method(self.method if method is None else method, self.contract.emit)
         several = is_batch(picture)
         sources = list(picture) if several else [picture]
         targets, is_list = self._targets_of_pictures(target, len(sources), several)
-        index = self._model.find_layer(layer)
-        further = self._model.named_inputs(inputs)
+        index = self.model.find_layer(layer)
+        further = self.model.named_inputs(inputs)
         results: list[list[Result]] = []
         for part in self._batches(len(sources)):
             results += explain_batch(
-                self._model,
-                self._preparation,
+                self.model,
+                preparation,
                 [open_picture(source) for source in sources[part]],
                 targets[part],
                 method=name,
@@ -206,7 +216,7 @@ class Engine:
             MethodError: an unknown method, or `signed` of a file that emits the finished map.
             ModelError: the run fails.
         """
-        model, emit = self._model, self.contract.emit
+        model, emit = self.model, self.contract.emit
         name = check_method(self.method if method is None else method, emit)
         if signed and emit == "heatmap":
             raise MethodError(
@@ -241,14 +251,14 @@ class Engine:
         Raises:
             LayerError: the file has no such layer.
         """
-        return self._model.find_layer(layer)
+        return self.model.find_layer(layer)
 
     def _borrow(self) -> Workspace:
         """A workspace that no other thread uses; there are as many as threads ran at once."""
         try:
             return self._spare.pop()
         except IndexError:
-            return Workspace(self._model.session)
+            return Workspace(self.model.session)
 
     def _targets_of_pictures(
         self, target: Any, count: int, several: bool
@@ -256,7 +266,7 @@ class Engine:
         """The targets of each picture, and whether a list was given."""
         is_list = isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) > 0
         targets = list(target) if is_list else [target] * count
-        found = [resolve_target(each, self.labels, self._model.classes) for each in targets]
+        found = [resolve_target(each, self.labels, self.model.classes) for each in targets]
         if is_list and not several:
             self._check_target_count(len(found))
             return [found], True
@@ -265,7 +275,7 @@ class Engine:
         return [[each] for each in found], is_list
 
     def _check_target_count(self, count: int) -> None:
-        per_image = self._model.targets_per_image
+        per_image = self.model.targets_per_image
         if per_image is None:
             raise TargetError(
                 "target: a list of targets needs a list of pictures, one each, or a file that "
@@ -277,6 +287,6 @@ class Engine:
             )
 
     def _batches(self, count: int) -> Iterator[slice]:
-        size = self._model.picture_input.shape[0] or max(count, 1)
+        size = self.model.picture_input.shape[0] or max(count, 1)
         for start in range(0, count, size):
             yield slice(start, start + size)

@@ -140,12 +140,14 @@ class Session:
         """
         try:
             for name, array in feeds.items():
-                binding.bind_cpu_input(name, array)
+                # Not bind_cpu_input: the binding would keep the caller's arrays alive.
+                at = array.ctypes.data
+                binding.bind_input(name, "cpu", 0, array.dtype, array.shape, at)
             self._session.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ModelError(f"running {self.title} failed: {_reason(error)}") from error
         finally:
-            binding.clear_binding_inputs()  # it would keep the caller's arrays alive
+            binding.clear_binding_inputs()
 
     def _check_providers(self, wanted: Sequence[Any]) -> None:
         # onnxruntime falls back to the CPU in silence when a provider does not start.

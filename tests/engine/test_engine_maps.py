@@ -168,7 +168,7 @@ def test_classes_that_the_file_does_not_say(engine):
     scores = next(output for output in graph.output if output.name == "scores")
     scores.type.tensor_type.shape.dim[1].dim_param = "classes"
     silent = Engine(model.SerializeToString())
-    assert silent._model.classes is None
+    assert silent.model.classes is None
     np.testing.assert_array_equal(silent.maps(TENSOR, 2), engine.maps(TENSOR, 2))
     with pytest.raises(TargetError, match="target 5: expected 0 to 4"):
         silent.maps(TENSOR, 5)
