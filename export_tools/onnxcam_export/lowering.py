@@ -15,13 +15,17 @@ import onnx_ir as ir
 from onnxcam.errors import ModelError
 from onnxcam_export.gradient.inference import complete_shapes
 from onnxcam_export.gradient.ops import Ops, names_in
-from onnxcam_export.lowered import fused, quantized
+from onnxcam_export.lowered import attention, fused, quantized
 from onnxcam_export.lowered.branches import inline_fixed_branch
 from onnxcam_export.lowered.loops import inline_fixed_loop
 
 Lowering = Callable[[Ops, ir.Node], Sequence[ir.Value | None]]
 
-LOWERINGS: Mapping[tuple[str, str], Lowering] = {**fused.TABLE, **quantized.TABLE}
+LOWERINGS: Mapping[tuple[str, str], Lowering] = {
+    **fused.TABLE,
+    **attention.TABLE,
+    **quantized.TABLE,
+}
 
 _FOR_ONE_MACHINE = "com.microsoft.nchwc"
 

@@ -66,6 +66,13 @@ CASES = [
     ("SkipLayerNormalization", MS, [X, real(2, 3, 8), *real(3, 8)], {"epsilon": 1e-3}),
     ("SkipSimplifiedLayerNormalization", MS, [X, real(2, 3, 8), real(8)], {"epsilon": 1e-3}),
     ("SimplifiedLayerNormalization", "", [X, real(8)], {"axis": -1, "epsilon": 1e-3}),
+    ("Attention", MS, [X, real(8, 24) / 2, real(24)], {"num_heads": 2}),
+    ("Attention", MS, [X, real(8, 20) / 2, real(20), None, None, real(2, 2, 3, 3)],
+     {"num_heads": 2, "qkv_hidden_sizes": [8, 8, 4], "scale": 0.3}),
+    ("MultiHeadAttention", MS, [X, real(2, 5, 8), real(2, 5, 12)], {"num_heads": 2}),
+    ("MultiHeadAttention", MS, [X, real(2, 3, 8), real(2, 3, 8), real(24), None, real(1, 2, 3, 3)],
+     {"num_heads": 2, "scale": 0.7}),
+    ("MultiHeadAttention", MS, [X, real(2, 2, 5, 4), real(2, 2, 5, 4)], {"num_heads": 2}),
     # quantised
     ("QLinearConv", "", [*Q4, *QW, *OUT, q_bias(Q4, QW, 5)], CONV),
     ("QLinearConv", MS, [*Q4, *QW, *OUT], CONV),
@@ -83,8 +90,8 @@ CASES = [
 
 
 def model_of(op_type, domain, inputs, attributes):
-    names = [f"x{i}" for i in range(len(inputs))]
-    dtypes = [oh.np_dtype_to_tensor_dtype(np.asarray(a).dtype) for a in inputs]
+    names = ["" if a is None else f"x{i}" for i, a in enumerate(inputs)]
+    dtypes = [0 if a is None else oh.np_dtype_to_tensor_dtype(np.asarray(a).dtype) for a in inputs]
     # The first tensor is the input, the rest are constants, as weights and scales are.
     first = next(i for i, a in enumerate(inputs) if np.ndim(a) > 0)
     node = oh.make_node(op_type, names, ["y"], "node", domain=domain, **attributes)
@@ -98,7 +105,7 @@ def model_of(op_type, domain, inputs, attributes):
         [
             onnx.numpy_helper.from_array(np.asarray(a), n)
             for i, (n, a) in enumerate(zip(names, inputs, strict=True))
-            if i != first
+            if i != first and a is not None
         ],
     )
     opsets = [oh.make_opsetid("", 18), oh.make_opsetid(MS, 1)]
