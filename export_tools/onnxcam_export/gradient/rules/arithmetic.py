@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from onnxcam.errors import UnsupportedOpError
 from onnxcam_export.gradient.ops import FLOATS, Grad, Ops
-from onnxcam_export.gradient.shapes import constant, zeros_like
+from onnxcam_export.gradient.shapes import constant, reshape_like, zeros_like
 
 
 def _x(node: ir.Node, position: int = 0) -> ir.Value:
@@ -51,17 +51,29 @@ def _extremum(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     return grads
 
 
-def _clip(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+def _clip(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
     """1 strictly between the bounds, as ReLU6 has it (torch.clamp counts the bounds as inside).
 
-    Read off y, so that onnxruntime can fuse the Clip into its Conv.
+    Read off y, so that onnxruntime can fuse the Clip into its Conv. What is cut off belongs to
+    its bound; where the bounds cross, y is the upper one.
     """
-    inside: ir.Value | None = None
-    for position, compare in ((1, op.Greater), (2, op.Less)):
-        if position < len(n.inputs) and n.inputs[position] is not None:
-            one_side = compare(_y(n), n.inputs[position])
-            inside = one_side if inside is None else op.And(inside, one_side)
-    return [dy if inside is None else op.Where(inside, dy, 0.0), None, None]
+    given = [position < len(n.inputs) and n.inputs[position] is not None for position in (1, 2)]
+    above = op.Greater(_y(n), _x(n, 1)) if given[0] else None
+    below = op.Less(_y(n), _x(n, 2)) if given[1] else None
+    if above is None and below is None:
+        return [dy, None, None]
+    inside = [side for side in (above, below) if side is not None]
+    within = inside[0] if len(inside) == 1 else op.And(*inside)
+
+    def by_bound(is_cut: ir.Value, position: int) -> ir.Value:
+        total = op.ReduceSum(op.Where(is_cut, dy, 0.0), keepdims=0)
+        return reshape_like(op, total, _x(n, position))
+
+    def by_lower() -> ir.Value:
+        cut = op.Not(above)
+        return by_bound(cut if below is None else op.And(cut, below), 1)
+
+    return [op.Where(within, dy, 0.0), by_lower, lambda: by_bound(op.Not(below), 2)]
 
 
 def _cast(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam_export.gradient.ops import Ops
+from onnxcam_export.gradient.ops import Grad, Ops
 from onnxcam_export.gradient.rules.arithmetic import _x, _y
 from onnxcam_export.gradient.shapes import (
     average_pool,
@@ -20,23 +20,58 @@ from onnxcam_export.gradient.shapes import (
     is_half,
     rank,
     reshape_like,
+    sum_to,
 )
 
 
-def _batch_norm(
-    op: Ops, n: ir.Node, dy: ir.Value, *_: ir.Value | None
-) -> Sequence[ir.Value | None]:
+def _batch_norm(op: Ops, n: ir.Node, dy: ir.Value, *_: ir.Value | None) -> Sequence[Grad]:
     """Inference: y = (x - mean) scale / sqrt(var + epsilon) + bias, so a factor per channel."""
     if int_attribute(n, "training_mode", 0):
         raise UnsupportedOpError("it is in training mode; export the model in eval mode")
-    epsilon = float_attribute(n, "epsilon", 1e-5)
+    x, epsilon = _x(n), float_attribute(n, "epsilon", 1e-5)
     scale, variance = constant(n.inputs[1]), constant(n.inputs[4])
-    shape = [-1] + [1] * (rank(_x(n)) - 2)
+    over = op.ints(0, *range(2, rank(x)))
+    shape = op.ints(-1, *[1] * (rank(x) - 2))
     if scale is not None and variance is not None:
-        factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
-        return [op.Mul(dy, op.const(factor.reshape(shape), _x(n).dtype))]
-    in_graph = op.Div(_x(n, 1), op.Sqrt(op.Add(_x(n, 4), epsilon)))
-    return [op.Mul(dy, op.Reshape(in_graph, op.ints(*shape)))]
+        array = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
+        factor = op.const(array.reshape([-1] + [1] * (rank(x) - 2)), x.dtype)
+    else:
+        in_graph = op.Div(_x(n, 1), op.Sqrt(op.Add(_x(n, 4), epsilon)))
+        factor = op.Reshape(in_graph, shape)
+
+    def per_channel(value: ir.Value) -> ir.Value:
+        return op.ReduceSum(value, over, keepdims=0)
+
+    def by_scale() -> ir.Value:
+        centred = op.Sub(x, op.Reshape(_x(n, 3), shape))
+        return op.Div(per_channel(op.Mul(dy, centred)), op.Sqrt(op.Add(_x(n, 4), epsilon)))
+
+    def by_variance() -> ir.Value:  # d (var + epsilon)^(-1/2) = -1/2 (..)^(-1/2) / (..)
+        inverse = op.Div(-0.5, op.Add(_x(n, 4), epsilon))
+        return op.Mul(op.Mul(by_scale(), _x(n, 1)), inverse)
+
+    return [
+        lambda: op.Mul(dy, factor),
+        by_scale,
+        lambda: per_channel(dy),
+        lambda: op.Neg(per_channel(op.Mul(dy, factor))),
+        by_variance,
+    ]
+
+
+def _standardise(
+    op: Ops, x: ir.Value, axes: list[int], epsilon: float
+) -> tuple[ir.Value, ir.Value]:
+    """z = (x - mean(x)) / sqrt(var(x) + epsilon) over `axes`, and that root.
+
+    In float32 at least: the squares of float16 overflow, and the forward computes so too.
+    """
+    x = op.Cast(x, to=ir.DataType.FLOAT) if is_half(x) else x
+    over = op.ints(*axes)
+    centred = op.Sub(x, op.ReduceMean(x, over, keepdims=1))
+    variance = op.ReduceMean(op.Mul(centred, centred), over, keepdims=1)
+    deviation = op.Sqrt(op.Add(variance, epsilon))
+    return op.Div(centred, deviation), deviation
 
 
 def standardised_grad(
@@ -44,16 +79,11 @@ def standardised_grad(
 ) -> ir.Value:
     """Through z = (x - mean(x)) / sqrt(var(x) + epsilon) over `axes`.
 
-    dx = (dz - mean(dz) - z mean(dz z)) / sqrt(var + epsilon), in float32 at least: the squares
-    of float16 overflow, and the forward computes in float32 too.
+    dx = (dz - mean(dz) - z mean(dz z)) / sqrt(var + epsilon), in float32 at least.
     """
-    if is_half(x):
-        x, dz = op.Cast(x, to=ir.DataType.FLOAT), op.Cast(dz, to=ir.DataType.FLOAT)
     over = op.ints(*axes)
-    centred = op.Sub(x, op.ReduceMean(x, over, keepdims=1))
-    variance = op.ReduceMean(op.Mul(centred, centred), over, keepdims=1)
-    deviation = op.Sqrt(op.Add(variance, epsilon))
-    z = op.Div(centred, deviation)
+    z, deviation = _standardise(op, x, axes, epsilon)
+    dz = op.Cast(dz, to=z.dtype) if is_half(x) else dz
     along = op.Mul(z, op.ReduceMean(op.Mul(dz, z), over, keepdims=1))
     return op.Div(op.Sub(op.Sub(dz, op.ReduceMean(dz, over, keepdims=1)), along), deviation)
 
@@ -64,36 +94,61 @@ def _standardised(op: Ops, n: ir.Node, dz: ir.Value, axes: list[int]) -> ir.Valu
     return grad if grad.dtype == x.dtype else op.Cast(grad, to=x.dtype)
 
 
+def _times_z(op: Ops, n: ir.Node, dy: ir.Value, axes: list[int]) -> ir.Value:
+    """dy z, from which the derivative by the scale is summed up."""
+    z, _ = _standardise(op, _x(n), axes, float_attribute(n, "epsilon", 1e-5))
+    return op.Mul(dy, op.Cast(z, to=dy.dtype) if is_half(dy) else z)
+
+
 def _layer_norm(
     op: Ops, n: ir.Node, dy: ir.Value | None, *statistics: ir.Value | None
-) -> Sequence[ir.Value | None]:
+) -> Sequence[Grad]:
+    """Scale and bias are broadcast to x, as numpy does."""
     if dy is None or any(grad is not None for grad in statistics):
         raise UnsupportedOpError("its outputs Mean and InvStdDev have no derivative here")
-    axis = int_attribute(n, "axis", -1) % rank(_x(n))
-    dz = op.Mul(dy, _x(n, 1))
-    return [_standardised(op, n, dz, list(range(axis, rank(_x(n)))))]
+    x = _x(n)
+    axes = list(range(int_attribute(n, "axis", -1) % rank(x), rank(x)))
+    return [
+        lambda: _standardised(op, n, op.Mul(dy, _x(n, 1)), axes),
+        lambda: sum_to(op, _times_z(op, n, dy, axes), dims(x), _x(n, 1)),
+        lambda: sum_to(op, dy, dims(x), _x(n, 2)),
+    ]
 
 
-def _instance_norm(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
+def _instance_norm(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
     size = rank(_x(n))
+    axes = list(range(2, size))
     scale = op.Reshape(_x(n, 1), op.ints(-1, *[1] * (size - 2)))
-    return [_standardised(op, n, op.Mul(dy, scale), list(range(2, size)))]
+    return [
+        lambda: _standardised(op, n, op.Mul(dy, scale), axes),
+        lambda: op.ReduceSum(_times_z(op, n, dy, axes), op.ints(0, *axes), keepdims=0),
+        lambda: op.ReduceSum(dy, op.ints(0, *axes), keepdims=0),
+    ]
 
 
-def _group_norm(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
-    """Standardised over [C / groups, *spatial]; opset 18 has a scale a group, 21 one a channel."""
+def _group_norm(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
+    """Standardised over [C / groups, *spatial], a scale and a bias a channel.
+
+    The first form (opsets 18 to 20: one a group) is written as InstanceNormalization before.
+    """
     x, scale = _x(n), _x(n, 1)
-    groups, size = int_attribute(n, "num_groups", 1), rank(x)
-    grouped = op.ints(0, groups, -1)
-    if dims(scale)[0] == groups:
-        dz = op.Mul(op.Reshape(dy, grouped), op.Reshape(scale, op.ints(-1, 1)))
-    else:
-        dz = op.Mul(dy, op.Reshape(scale, op.ints(-1, *[1] * (size - 2))))
-        dz = op.Reshape(dz, grouped)
+    size = rank(x)
+    grouped = op.ints(0, int_attribute(n, "num_groups", 1), -1)
     epsilon = float_attribute(n, "epsilon", 1e-5)
-    grad = standardised_grad(op, op.Reshape(x, grouped), dz, [2], epsilon)
-    grad = grad if grad.dtype == x.dtype else op.Cast(grad, to=x.dtype)
-    return [reshape_like(op, grad, x)]
+    over = op.ints(0, *range(2, size))
+
+    def by_x() -> ir.Value:
+        dz = op.Mul(dy, op.Reshape(scale, op.ints(-1, *[1] * (size - 2))))
+        parts = op.Reshape(x, grouped)
+        grad = standardised_grad(op, parts, op.Reshape(dz, grouped), [2], epsilon)
+        return reshape_like(op, grad if grad.dtype == x.dtype else op.Cast(grad, to=x.dtype), x)
+
+    def by_scale() -> ir.Value:
+        z, _ = _standardise(op, op.Reshape(x, grouped), [2], epsilon)
+        z = reshape_like(op, op.Cast(z, to=x.dtype) if is_half(x) else z, x)
+        return op.ReduceSum(op.Mul(dy, z), over, keepdims=0)
+
+    return [by_x, by_scale, lambda: op.ReduceSum(dy, over, keepdims=0)]
 
 
 def _mean_variance_norm(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
