@@ -149,6 +149,17 @@ def main() -> None:
     expected = tutorial(model, "first", tensor, targets)
     answer["graph of a file"] = error(explain(loaded, tensor, targets), expected)
 
+    # Tensors that are no variables.
+    picture = keras.Input((24, 24, 3), name="picture")
+    x = layers.Normalization(mean=[0.5, 1, 2], variance=[2, 3, 4])(picture)
+    x = layers.Conv2D(4, 3, activation="relu", name="conv")(x)
+    held = keras.Model(picture, layers.Dense(6)(layers.Flatten()(x)))
+    answer["held inputs"] = [v.name for v in capture(held, "conv").model.graph.input]
+    expected_of_held = tutorial(held, "conv", tensor, targets)
+    answer["graph held"] = error(
+        explain(from_keras(held, "conv"), tensor, targets), expected_of_held
+    )
+
     # The matrices that TensorFlow's optimiser is not to see.
     _keras_tensorflow.LARGE_WEIGHT_BYTES = 1024
     large = capture(model, "first").model

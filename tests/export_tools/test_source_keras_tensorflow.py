@@ -32,7 +32,7 @@ def answer():
 
 def test_gradients_are_the_tutorial_s(answer):
     errors = {key: value for key, value in answer.items() if isinstance(value, float)}
-    assert len(errors) == 33
+    assert len(errors) == 34
     assert {key: value for key, value in errors.items() if not value < 1e-4} == {}
 
 
@@ -61,6 +61,10 @@ def test_several_layers(answer):
 def test_large_matrices_become_initializers(answer):
     assert answer["large inputs"] == ["picture"]
     assert answer["large weights"] == [[1200, 6]]
+
+
+def test_tensors_that_are_no_variables_become_initializers(answer):
+    assert answer["held inputs"] == ["picture"]
 
 
 def test_opset_that_tf2onnx_does_not_write(answer):

@@ -45,7 +45,8 @@ def export(
 ) -> onnx.ModelProto:
     """The model as ONNX, the layers' activations last; arguments as `_keras_torch.export`.
 
-    The matrices of large Dense layers enter the traced function as further inputs, and become
+    The matrices of large Dense layers enter the traced function as further inputs, and so do
+    tensors that layers hold outside of variables (Normalization's mean); both become
     initializers of the finished graph.
 
     Raises:
@@ -111,7 +112,8 @@ def export(
             "KERAS_BACKEND=torch takes another route"
         ) from error
     _check_converted(converted, model.name)
-    _store_weights(converted, large)
+    held = {WEIGHT.format(index): variable.value for index, variable in enumerate(large)}
+    _store_weights(converted, held | _captured_tensors(traced))
     _set_names(converted, input_names, output_names)
     model_proto: onnx.ModelProto = converted
     return model_proto
@@ -240,13 +242,25 @@ def _check_converted(model: onnx.ModelProto, name: str) -> None:
         )
 
 
-def _store_weights(model: onnx.ModelProto, variables: Sequence[Any]) -> None:
+def _captured_tensors(traced: Any) -> dict[str, Any]:
+    """The tensors, other than variables, that a function reads from around it, by input name."""
+    function = traced.get_concrete_function()
+    outside = function.captured_inputs
+    inside = function.inputs[len(function.inputs) - len(outside) :]
+    return {
+        tensor.name.split(":")[0]: value
+        for tensor, value in zip(inside, outside, strict=True)
+        if tensor.dtype.name != "resource"
+    }
+
+
+def _store_weights(model: onnx.ModelProto, weights: Mapping[str, Any]) -> None:
     """Turn the weights among the graph's inputs into initializers."""
     inputs = {value.name.split(":")[0]: value for value in model.graph.input}
-    for index, variable in enumerate(variables):
-        value = inputs.get(WEIGHT.format(index))
+    for name, weight in weights.items():
+        value = inputs.get(name)
         if value is not None:
-            array = np.asarray(variable.value)
+            array = np.asarray(weight)
             model.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
             model.graph.input.remove(value)
 
