@@ -1,0 +1,78 @@
+"""Times of several functions that take turns, because the speed of a shared machine drifts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PERCENTILES = (50, 90, 99)
+_QUARTILES = (25, 50, 75)
+
+
+def interleaved(
+    roads: Mapping[str, Callable[[], object]], seconds: float, least: int = 5
+) -> dict[str, NDArray[np.float64]]:
+    """Seconds of every function, round by round, as float64 [rounds].
+
+    One round runs each of them once and begins with another one every time, so that none always
+    finds what the same neighbour has left in the caches. Two rounds come before the first that
+    counts.
+
+    Args:
+        roads: functions by name.
+        seconds: how long to go on.
+        least: rounds to make even if that takes longer.
+    """
+    names = list(roads)
+    for name in names * 2:
+        roads[name]()
+    rounds: list[dict[str, float]] = []
+    end = time.perf_counter() + seconds
+    while len(rounds) < least or time.perf_counter() < end:
+        first = len(rounds) % len(names)
+        taken: dict[str, float] = {}
+        for name in names[first:] + names[:first]:
+            start = time.perf_counter()
+            roads[name]()
+            taken[name] = time.perf_counter() - start
+        rounds.append(taken)
+    return {name: np.array([taken[name] for taken in rounds]) for name in names}
+
+
+def percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
+    """Median, 90th and 99th percentile in milliseconds: `p50`, `p90`, `p99`."""
+    found = 1e3 * np.percentile(seconds, _PERCENTILES)
+    return {f"p{p}": float(value) for p, value in zip(_PERCENTILES, found, strict=True)}
+
+
+def quartiles(ratios: NDArray[np.float64]) -> dict[str, float]:
+    """Of the rounds' ratios: `median`, `lower` and `upper` quartile."""
+    lower, middle, upper = (float(value) for value in np.percentile(ratios, _QUARTILES))
+    return {"median": middle, "lower": lower, "upper": upper}
+
+
+def machine(providers: list[str]) -> dict[str, Any]:
+    """What the figures depend on, without saying whose machine it is."""
+    import onnxruntime
+
+    return {
+        "cores": _cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "providers": [name.removesuffix("ExecutionProvider") for name in providers],
+    }
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux can tell
+        return os.cpu_count() or 1
