@@ -2,8 +2,8 @@
 
 `jet` is OpenCV's COLORMAP_JET, the colours of most Grad-CAM pictures; the others are
 matplotlib's of the same name, its jet being `jet-matplotlib` (the two differ by up to 33
-levels). viridis and inferno (CC0, S. van der Walt, N. Smith) and turbo (Apache-2.0, A.
-Mikhailov) have no formula: their tables lie in `data/`, 256 RGB triples of bytes each.
+levels). viridis, plasma, inferno and magma (CC0, S. van der Walt, N. Smith, E. Firing) and turbo
+(Apache-2.0, A. Mikhailov) have no formula: their tables lie in `data/`, 256 RGB triples of bytes.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ COLORMAPS: dict[str, Callable[[], Pixels]] = {
     "jet": _jet,
     "jet-matplotlib": _jet_matplotlib,
     "viridis": _table("viridis"),
+    "plasma": _table("plasma"),
     "inferno": _table("inferno"),
+    "magma": _table("magma"),
     "turbo": _table("turbo"),
     "hot": _hot,
     "gray": _gray,

@@ -105,6 +105,11 @@ def test_painting_options(folder):
     cases = [
         (["--alpha", "0.7", "--colormap", "viridis"], result.overlay(0.7, "viridis")),
         (["--preset", "signed"], result.overlay(preset="signed")),
+        (["--blend", "contours"], result.overlay(blend="contours")),
+        (
+            ["--blend", "heat", "--interpolation", "bicubic"],
+            result.overlay(blend="heat", interpolation="bicubic"),
+        ),
         (["--figure"], np.asarray(result.figure())),
     ]
     for words, expected in cases:

@@ -20,7 +20,9 @@ def test_jet_is_opencvs():
     [
         ("jet-matplotlib", 1),
         ("viridis", 0),
+        ("plasma", 0),
         ("inferno", 0),
+        ("magma", 0),
         ("turbo", 0),
         ("hot", 0),
         ("gray", 0),

@@ -32,9 +32,13 @@ def test_overlay_is_the_function_on_the_heatmap(result):
     for options in ((), (0.7, "viridis")):
         found, expected = result.overlay(*options), overlay(result.heatmap, PHOTO, *options)
         assert np.abs(found.astype(int) - expected).max() <= 2
-    np.testing.assert_array_equal(
-        result.overlay(preset="signed"), overlay(result.raw, PHOTO, preset="signed")
-    )
+    for preset in ("signed", "diverging"):
+        np.testing.assert_array_equal(
+            result.overlay(preset=preset), overlay(result.raw, PHOTO, preset=preset)
+        )
+    found = result.overlay(blend="contours", levels=[0.5], interpolation="bicubic")
+    expected = overlay(result.map, PHOTO, blend="contours", levels=[0.5], interpolation="bicubic")
+    np.testing.assert_array_equal(found, expected)
     out = np.empty_like(PHOTO)
     assert result.overlay(out=out) is out
 

@@ -17,7 +17,7 @@ from onnxcam.colormaps import COLORMAPS
 from onnxcam.engine import Engine
 from onnxcam.errors import InputError, PictureError
 from onnxcam.methods import DEFAULT_METHOD, METHODS
-from onnxcam.painting import PRESETS
+from onnxcam.painting import BLENDS, INTERPOLATIONS, PRESETS
 from onnxcam.result import Result, picture_format
 
 _TOP = 10
@@ -46,9 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a further input of the model; may be repeated",
     )
     add("--method", default=DEFAULT_METHOD, metavar="M", help=f"one of {', '.join(METHODS)}")
-    add("--alpha", type=float, metavar="A", help="weight of the colours, 0 to 1 (default: 0.4)")
+    add("--alpha", type=float, metavar="A", help="weight of the colours, 0 to 1 (default: the blend's own, 0.4)")
     add("--colormap", metavar="C", help=f"one of {', '.join(COLORMAPS)} (default: jet)")
-    add("--preset", metavar="P", help=f"way of painting: {', '.join(PRESETS)}")
+    add("--preset", metavar="P", help=f"paint as others do: {', '.join(PRESETS)}")
+    add("--blend", metavar="B", help=f"one of {', '.join(BLENDS)} (default: alpha)")
+    add("--interpolation", metavar="I", help=f"one of {', '.join(INTERPOLATIONS)}")
     add("--figure", action="store_true", help="write picture and overlay side by side, with title")
     add("--save-map", action="store_true", help="write the heatmap, at the picture's size, as .npy")
     add("--json", action="store_true", help="print one JSON document instead of tables")
@@ -170,7 +172,15 @@ def _names(folder: Path, pictures: Iterable[str]) -> Iterable[Path]:
 
 
 def _write(result: Result, output: Path, args: argparse.Namespace) -> None:
-    result.save(output, args.alpha, args.colormap, args.preset, figure=args.figure)
+    result.save(
+        output,
+        args.alpha,
+        args.colormap,
+        args.preset,
+        figure=args.figure,
+        blend=args.blend,
+        interpolation=args.interpolation,
+    )
     if args.save_map:
         result.save_map(map_path(output))
 

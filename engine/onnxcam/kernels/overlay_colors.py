@@ -40,7 +40,7 @@ MIX, ADD, FOLLOW, COVER = 0, 1, 2, 3
 
 
 @part
-def fill_entries(table: Any, alpha: float, blend: int, zero: float, entries: Any) -> None:
+def fill_entries(table: Any, alpha: float, blend: int, zero: int, entries: Any) -> None:
     """Colour times weight in 128ths, four of 16 bits an entry; then the picture's weights.
 
     The fourth is for pictures with an alpha channel, which is kept.
@@ -48,7 +48,7 @@ def fill_entries(table: Any, alpha: float, blend: int, zero: float, entries: Any
     for i in range(256):
         weight = 1.0 if blend == COVER else alpha
         if blend == FOLLOW:
-            weight = alpha * abs(i / 255.0 - zero) / max(zero, 1.0 - zero)
+            weight = alpha * abs(i - zero) / max(zero, 255 - zero)
         rest = 32768 if blend == ADD else int((1.0 - weight) * 32768.0 + 0.5)
         color = 64 << 48
         for c in range(3):
@@ -134,7 +134,7 @@ def overlay_colors(
         alpha: the weight of the colours, 0 to 1.
         blend: 0 ``(1 - alpha) * picture + alpha * colour``; 1 ``picture + alpha * colour``, at
             most 255; 2 as 0 with ``alpha * index / 255`` for alpha (with a background b the
-            distance of ``index / 255`` from b, divided by the largest one); 3 the colour alone.
+            distance of the index from that of b, divided by the largest one); 3 the colour alone.
         bicubic: 1 for bicubic enlarging, 0 for bilinear.
         out: uint8 [H, W, 3], or [H, W, 4] for RGBA, alpha as in the picture; may be the picture.
         work: int64 [6 W + w + 2700], work space.
@@ -157,7 +157,7 @@ def overlay_colors(
     edges, at = lanes.carve_int32(work, at, 1, columns)[0], at + (columns + 1) // 2
     spare = lanes.carve_float32(work, at, 1, columns)[0]
     place_columns(values.shape[1], left, right, bicubic, x0, x1, starts, edges, weights)
-    fill_entries(table, alpha, blend, background, entries)
+    fill_entries(table, alpha, blend, int(background * 255.0), entries)
     for k in range(32):
         lanes.copy_entry(entries, 256, shares, k // channels * channels)
     for x in range(length):
