@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a further input of the model; may be repeated",
     )
     add("--method", default=DEFAULT_METHOD, metavar="M", help=f"one of {', '.join(METHODS)}")
-    add("--alpha", type=float, metavar="A", help="weight of the colours, 0 to 1 (default: the blend's own, 0.4)")
+    add("--alpha", type=float, metavar="A", help="weight of the colours, 0 to 1 (default: 0.4)")
     add("--colormap", metavar="C", help=f"one of {', '.join(COLORMAPS)} (default: jet)")
     add("--preset", metavar="P", help=f"paint as others do: {', '.join(PRESETS)}")
     add("--blend", metavar="B", help=f"one of {', '.join(BLENDS)} (default: alpha)")
