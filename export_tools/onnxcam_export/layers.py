@@ -125,6 +125,8 @@ class Layers:
             LayerError: the network has no spatial activation.
         """
         candidates = self.candidates()
+        # A single channel is an attention mask, or a class map: what it was made of says more.
+        candidates = [c for c in candidates if c.shape[1] != 1] or candidates
         if not candidates:
             raise LayerError(
                 "no activation with spatial axes leads to the score; name the layer yourself "

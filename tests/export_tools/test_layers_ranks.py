@@ -11,9 +11,11 @@ from torch import nn
 from helpers_tokens import autograd, older_export
 from onnxcam.contract import METADATA_KEY, Contract
 from onnxcam_export import from_onnx, from_torch
+from onnxcam_export.assemble import build
 from onnxcam_export.layers import Layers
 from onnxcam_export.loading import prepare
 from onnxcam_export.score import find_score
+from onnxcam_export.sources import pytorch
 
 TARGETS = [4, 1]
 
@@ -219,3 +221,23 @@ def test_nested_keras_models():
     for asked in ("deep", "inner/deep", None):
         found = run(from_keras(model, asked), images)
         assert_close(found[1], expected)
+
+
+class AttentionPooled(nn.Module):
+    """Pixels weighed by a softmax over a mask of one channel, the last spatial tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.mask = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 1, 1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.conv(x))
+        weights = self.mask(x).flatten(2).softmax(-1)
+        return self.head((x.flatten(2) @ weights.transpose(1, 2)).flatten(1))
+
+
+def test_a_mask_of_one_channel_is_not_the_default():
+    torch.manual_seed(0)
+    built = build(pytorch.capture(AttentionPooled().eval(), torch.zeros(2, 3, 12, 12)))
+    assert built.layer.shape[1:] == [8, 10, 10]
