@@ -16,10 +16,12 @@ import numpy as np
 
 from onnxcam import kernels
 from onnxcam.native import codes
-from onnxcam.native.interface import functions, prototype
+from onnxcam.native.build import build_several
+from onnxcam.native.interface import functions, room
 from onnxcam.native.table import TABLE, Array, Kernel, Number
+from onnxcam.native.targets import TARGETS, host_target
 
-SIDES = (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 64, 65)
+SIDES = (1, 2, 3, 5, 7, 8, 15, 16, 17, 24, 31, 33, 48, 64, 65)
 
 
 @dataclass(frozen=True)
@@ -42,23 +44,29 @@ class Call:
 
     @property
     def arrays(self) -> list[Any]:
-        """Every array of the call (None for null), in order."""
-        return [self.values[array.name] for array in self.kernel.arrays]
+        """Every array of the call (None for null) but work space, in order."""
+        return [self.values[array.name] for array in arrays_of(self.kernel)]
 
-    def python_values(self) -> list[Any]:
+    def python_values(self, work_space: bool = True) -> list[Any]:
         """What the kernel itself takes: arrays of the right shape over the buffers."""
-        return [self._python_value(each) for each in self.kernel.parameters]
+        chosen = self.kernel.parameters if work_space else self.kernel.visible
+        return [self._python_value(each) for each in chosen]
 
     def _python_value(self, each: Any) -> Any:
-        value = self.values[each.name]
         if not isinstance(each, Array):
-            return value
-        sizes = {name: self.values[name] for name in self.kernel.size_names}
-        shape = shape_of(each, sizes)
+            return self.values[each.name]
+        shape = shape_of(each, {name: self.values[name] for name in self.kernel.size_names})
+        if each.role == "scratch":
+            return np.full(shape, 77, each.dtype)
+        value = self.values[each.name]
         if not each.rows:
             return value.reshape(shape)
         tight = np.empty((1, *shape[1:]), each.dtype).strides
         return np.ndarray(shape, each.dtype, value, 0, (value.shape[1], *tight[1:]))
+
+
+def arrays_of(kernel: Kernel) -> list[Array]:
+    return [each for each in kernel.visible if isinstance(each, Array)]
 
 
 def shape_of(array: Array, sizes: dict[str, int]) -> tuple[int, ...]:
@@ -67,22 +75,24 @@ def shape_of(array: Array, sizes: dict[str, int]) -> tuple[int, ...]:
 
 def good_call(kernel: Kernel, random: np.random.Generator) -> Call:
     limits = {name: (low, high) for name, low, high in kernel.sizes}
-    sizes = {}
-    for name in kernel.size_names:
-        low, high = limits.get(name, (1, math.inf))
-        sizes[name] = int(random.choice([side for side in SIDES if low <= side <= high]))
     while True:
-        values: dict[str, Any] = dict(sizes)
+        values: dict[str, Any] = {}
+        for name in kernel.size_names:
+            low, high = limits.get(name, (1, math.inf))
+            values[name] = int(random.choice([side for side in SIDES if low <= side <= high]))
         for each in kernel.parameters:
             if isinstance(each, Number):
                 values[each.name] = _number(each, random)
-        if all(eval(condition, {}, values) for condition in kernel.conditions):
+        conditions = [*kernel.conditions]
+        conditions += [f"({array.highest}) >= 0" for array in kernel.arrays if array.highest]
+        if all(eval(condition, {}, values) for condition in conditions):
             break
-    for array in kernel.arrays:
-        shape = shape_of(array, sizes)
-        if array.role == "scratch":
-            values[f"{array.name}_size"] = math.prod(shape)
+    for array in arrays_of(kernel):
+        shape = shape_of(array, values)
         content = _content(array, shape, random)
+        if array.highest:
+            highest = eval(array.highest, {}, values)
+            content = np.sort(random.integers(0, highest, shape, array.dtype, endpoint=True))
         if array.rows:
             row = content.nbytes // shape[0]
             stride = row + int(random.integers(0, 9)) * content.itemsize
@@ -91,6 +101,10 @@ def good_call(kernel: Kernel, random: np.random.Generator) -> Call:
             values[array.name], values[f"{array.name}_stride"] = buffer, stride
         else:
             values[array.name] = content
+    if kernel.scratch:
+        sizes = {name: values[name] for name in kernel.size_names}
+        values["scratch_size"] = int(eval(room(kernel), {}, sizes))
+        values["scratch"] = np.full(values["scratch_size"], 99, np.uint8)
     return Call(kernel, values)
 
 
@@ -117,7 +131,10 @@ def bad_calls(kernel: Kernel, random: np.random.Generator) -> Iterator[Call]:
         low, high = limits.get(name, (1, None))
         for wrong in (low - 1, -1, *(() if high is None else (high + 1,))):
             yield good.changed(codes.SIZE, **{name: wrong})
-    for each in kernel.parameters:
+    if kernel.scratch:
+        yield good.changed(codes.NULL, scratch=None)
+        yield good.changed(codes.SCRATCH, scratch_size=good.values["scratch_size"] - 1)
+    for each in kernel.visible:
         if isinstance(each, Array):
             yield from _bad_arrays(good, each)
         elif each.dtype.startswith("float"):
@@ -142,11 +159,14 @@ def _bad_arrays(good: Call, array: Array) -> Iterator[Call]:
                 spoilt = value.copy()
                 spoilt.flat[place] = wrong
                 yield good.changed(codes.FINITE, **{array.name: spoilt})
-    if array.role == "scratch":
-        smaller = {f"{array.name}_size": good.values[f"{array.name}_size"] - 1}
-        yield good.changed(codes.SCRATCH, **smaller)
+    if array.highest:
+        highest = eval(array.highest, {}, good.values)
+        for wrong in (-1, highest + 1):
+            spoilt = value.copy()
+            spoilt[-1] = wrong
+            yield good.changed(codes.VALUE, **{array.name: spoilt})
     if array.rows:
-        row = good.python_values()[good.kernel.parameters.index(array)][0].nbytes
+        row = good.python_values(False)[good.kernel.visible.index(array)][0].nbytes
         for wrong in (row - 1, 0, -row):
             yield good.changed(codes.STRIDE, **{f"{array.name}_stride": wrong})
 
@@ -178,9 +198,9 @@ def by_library(library: Any, call: Call) -> tuple[int, list[Any]]:
 
 
 def same(found: Any, expected: Any, array: Array) -> bool:
-    """Bit for bit, save that one NaN is as good as another; scratch means nothing."""
-    if array.role == "scratch" or found is None:
-        return True
+    """Bit for bit, save that one NaN is as good as another."""
+    if found is None:
+        return expected is None
     if np.dtype(array.dtype).kind == "f" and not array.rows:
         number = ~np.isnan(expected)
         if not np.array_equal(np.isnan(found), ~number):
@@ -200,7 +220,7 @@ def encoded(found: list[Call]) -> bytes:
         parts.append(np.int64(TABLE.index(call.kernel)).tobytes())
         for argument in next(functions(call.kernel)).arguments:
             value = call.values[argument.name]
-            if argument.kind != "pointer":
+            if argument.kind not in ("pointer", "scratch"):
                 kind = np.float64 if argument.dtype.startswith("float") else np.int64
                 parts.append(kind(value).tobytes())
             elif value is None:
@@ -240,20 +260,20 @@ def c_program() -> str:
         function = next(functions(kernel))
         lines = [f"static void run{i}(void) {{"]
         for each in function.arguments:
-            if each.kind == "pointer":
+            if each.kind in ("pointer", "scratch"):
                 lines.append(f"    Block {each.name} = block();")
             else:
                 number = each.dtype.startswith("float")
                 lines.append(f"    {'double' if number else 'int64_t'} {each.name};")
                 lines.append(f"    get(&{each.name}, 8);")
         given = ", ".join(
-            f"{each.name}.data" if each.kind == "pointer" else each.name
+            f"{each.name}.data" if each.kind in ("pointer", "scratch") else each.name
             for each in function.arguments
         )
         lines.append(f"    int32_t code = {function.name}({given});\n    put(&code, 4);")
-        lines += [f"    answer({array.name});" for array in kernel.arrays]
+        lines += [f"    answer({array.name});" for array in arrays_of(kernel)]
+        lines += ["    free(scratch.data);"] if kernel.scratch else []
         parts.append("\n".join([*lines, "}"]))
-        assert prototype(function)
     runs = ", ".join(f"run{i}" for i in range(len(TABLE)))
     return "\n".join([*parts, f"static void (*const runs[])(void) = {{{runs}}};", _C_MAIN])
 
@@ -313,20 +333,21 @@ while (place < calls.length) {
   let free = __heap_base.value;
   const given = [], blocks = [];
   for (const [kind, dtype] of row.arguments) {
-    if (kind !== "pointer") {
+    if (kind !== "pointer" && kind !== "scratch") {
       if (dtype.startsWith("float")) { given.push(calls.readDoubleLE(place)); place += 8; }
       else given.push(word());
       continue;
     }
     const length = word();
-    if (length < 0) { given.push(0); blocks.push([0, length]); continue; }
+    const shown = kind === "pointer";
+    if (length < 0) { given.push(0); if (shown) blocks.push([0, length]); continue; }
     free = (free + 63) & ~63;
     const missing = free + length - memory.buffer.byteLength;
     if (missing > 0) memory.grow(Math.ceil(missing / 65536));
     new Uint8Array(memory.buffer).set(calls.subarray(place, place + length), free);
     place += length;
     given.push(free);
-    blocks.push([free, length]);
+    if (shown) blocks.push([free, length]);
     free += length;
   }
   const code = Buffer.alloc(4);
@@ -341,6 +362,20 @@ while (place < calls.length) {
 }
 fs.writeFileSync(answerFile, Buffer.concat(answer));
 """
+
+
+_LIBRARIES: dict[str, Path] = {}
+
+
+def built(target: str, tmp_path_factory: Any) -> Path:
+    """The library for a target, built once in a run of the tests; the foreign ones all at once."""
+    if target not in _LIBRARIES:
+        host = host_target()
+        own = host is not None and target == host.name
+        wanted = [row for row in TARGETS.values() if (row == host) == own]
+        found = build_several({row: tmp_path_factory.mktemp(row.name) for row in wanted})
+        _LIBRARIES.update({row.name: library for row, (library, _) in found.items()})
+    return _LIBRARIES[target]
 
 
 def run(command: list[Any], **options: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ def _coolwarm() -> Pixels:
 
 def _table(name: str) -> Callable[[], Pixels]:
     def read() -> Pixels:
-        data = (files("onnxcam") / "data" / f"{name}.rgb").read_bytes()
+        data = (Path(__file__).parent / "data" / f"{name}.rgb").read_bytes()
         return np.frombuffer(data, np.uint8).reshape(256, 3)
 
     return read

@@ -1,8 +1,9 @@
 """The kernels, compiled: from the library `libonnxcam`, or by Numba where there is none.
 
-``from onnxcam import compiled`` and ``compiled.gradcam(activation, gradient, out)``: names and
-arguments are those of :mod:`onnxcam.kernels`, results the same bit for bit. Which of the two it is
-is decided when the first kernel is asked for. The environment variable `ONNXCAM_KERNELS` decides
+``from onnxcam import compiled`` and ``compiled.gray_of(picture, backwards, out)``: names and
+arguments are those of :mod:`onnxcam.kernels` (save for the work space, which each thread has here
+for its own), results the same bit for bit. Which of the two it is is decided when the first kernel
+is asked for. The environment variable `ONNXCAM_KERNELS` decides
 otherwise: "library" (an error where there is none), "jit" (Numba), or the path of a library.
 """
 
@@ -18,6 +19,8 @@ from typing import Any
 
 from onnxcam.errors import MissingExtraError
 from onnxcam.native.loader import INSTALLED, LibraryError, load
+from onnxcam.native.table import TABLE
+from onnxcam.native.work_arrays import with_work_space
 
 VARIABLE = "ONNXCAM_KERNELS"
 
@@ -71,4 +74,5 @@ def _jitted(name: str) -> Callable[..., Any]:
     found = getattr(kernels, name, None)
     if found is None:
         raise AttributeError(f"onnxcam has no kernel {name!r}")
-    return found  # type: ignore[no-any-return]
+    row = next((row for row in TABLE if row.name == name), None)
+    return found if row is None or not row.scratch else with_work_space(row, found)

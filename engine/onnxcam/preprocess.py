@@ -114,7 +114,7 @@ class Preparation:
         out: NDArray[Any],
         place: Place,
     ) -> None:
-        from onnxcam import kernels
+        from onnxcam import compiled
 
         (h, w), channels = self.preprocess.size, picture.shape[2]
         filter_name = self.preprocess.resize.filter
@@ -125,7 +125,7 @@ class Preparation:
         if missing > 0:  # a few columns wide; what is added has weight zero
             picture = np.pad(picture, ((0, 0), (0, missing), (0, 0)))
         to_bytes = table.dtype == np.uint8
-        function = kernels.picture_to_uint8 if to_bytes else kernels.picture_to_float32
+        function = compiled.picture_to_uint8 if to_bytes else compiled.picture_to_float32
         function(
             picture.reshape(len(picture), -1),
             *columns,
@@ -133,8 +133,6 @@ class Preparation:
             table,
             int(self._channels_last),
             int(backwards),
-            place("lines", (rows.weights.shape[1], channels * w + 1), np.uint8),
-            place("sums", (channels * w,), np.int32),
             out.reshape(-1),
         )
 
@@ -163,15 +161,15 @@ def _seen(height: int, width: int, window: Window, preprocess: Preprocessing) ->
 
 
 def _gray(picture: Pixels, bgr: bool, place: Place) -> Pixels:
-    from onnxcam import kernels
+    from onnxcam import compiled
 
     gray = place("gray", picture.shape[:2], np.uint8)
-    kernels.gray_of(picture, int(bgr), gray)
+    compiled.gray_of(picture, int(bgr), gray)
     return gray[..., None]
 
 
 def _without_antialias(picture: Pixels, window: Window, preprocess: Preprocessing) -> Pixels:
-    from onnxcam import kernels
+    from onnxcam import compiled
 
     height, width = picture.shape[:2]
     h, w = preprocess.size
@@ -182,8 +180,8 @@ def _without_antialias(picture: Pixels, window: Window, preprocess: Preprocessin
                 f"to {preprocess.resize.shorter_side}"
             )
         function = {
-            "bilinear": kernels.resize_picture_bilinear,
-            "bicubic": kernels.resize_picture_bicubic,
+            "bilinear": compiled.resize_picture_bilinear,
+            "bicubic": compiled.resize_picture_bicubic,
         }[preprocess.resize.filter]
         resized = np.empty((window.height, window.width, picture.shape[2]), np.uint8)
         function(picture, resized)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from helpers_native import (
+    arrays_of,
+    built,
     by_jit,
     by_library,
     c_program,
@@ -25,7 +27,6 @@ from helpers_native import (
 from onnxcam import kernels
 from onnxcam.errors import InputError, OnnxcamError
 from onnxcam.native import codes
-from onnxcam.native.build import build
 from onnxcam.native.interface import functions
 from onnxcam.native.link import public_names
 from onnxcam.native.loader import Library, LibraryError
@@ -38,24 +39,11 @@ AARCH64_LIBC = Path("/usr/aarch64-linux-gnu")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Libraries by target, each built when it is first asked for."""
-    return tmp_path_factory.mktemp("libraries")
-
-
-def built(target, folder):
-    library = folder / target / TARGETS[target].library
-    if not library.exists():
-        build(TARGETS[target], folder / target)
-    return library
-
-
-@pytest.fixture(scope="module")
-def library(folder):
+def library(tmp_path_factory):
     host = host_target()
     if host is None:
         pytest.skip("no target is this machine")
-    return Library(built(host.name, folder))
+    return Library(built(host.name, tmp_path_factory))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +62,7 @@ def check_answers(answers, found):
     for call, (code, arrays) in zip(found, answers, strict=True):
         assert code == call.code, call
         expected = by_jit(call) if call.code == 0 else call.arrays
-        for array, one, other in zip(call.kernel.arrays, arrays, expected, strict=True):
+        for array, one, other in zip(arrays_of(call.kernel), arrays, expected, strict=True):
             assert same(one, other, array), (call.kernel.name, array.name)
 
 
@@ -125,10 +113,10 @@ def test_python_function_is_the_kernel(kernel, library):
     call = good_call(kernel, np.random.default_rng(5))
     given = call.copied()
     function = library.function(kernel)
-    names = inspect.signature(getattr(kernels, kernel.name).py_func).parameters
-    assert list(inspect.signature(function).parameters) == list(names)
-    function(*given.python_values())
-    for array, one, other in zip(kernel.arrays, given.arrays, by_jit(call), strict=True):
+    names = [name for name in inspect.signature(function).parameters if name != "_"]
+    assert names == [each.name for each in kernel.visible]
+    function(*given.python_values(work_space=False))
+    for array, one, other in zip(arrays_of(kernel), given.arrays, by_jit(call), strict=True):
         assert same(one, other, array), array.name
 
 
@@ -136,9 +124,9 @@ def test_python_function_is_the_kernel(kernel, library):
 def test_python_function_refuses_wrong_arrays(kernel, library):
     call = good_call(kernel, np.random.default_rng(5)).copied()
     function = library.function(kernel)
-    values = call.python_values()
-    for i, each in enumerate(kernel.parameters):
-        if each not in kernel.arrays:
+    values = call.python_values(work_space=False)
+    for i, each in enumerate(kernel.visible):
+        if each not in arrays_of(kernel):
             continue
         wrong = {"another dtype": values[i].astype(np.complex64)}
         if each.role != "in":
@@ -180,8 +168,8 @@ def test_unknown_variants_are_refused(library, variants):
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="nm (binutils) is not installed")
 @pytest.mark.parametrize("target", ["x86_64-linux", "aarch64-linux"])
-def test_symbols(target, folder):
-    library = built(target, folder)
+def test_symbols(target, tmp_path_factory):
+    library = built(target, tmp_path_factory)
     undefined = run(["nm", "-D", "--undefined-only", library]).decode().split()
     assert undefined == []
     defined = run(["nm", "-D", "--defined-only", library]).decode().splitlines()
@@ -189,8 +177,8 @@ def test_symbols(target, folder):
 
 
 @pytest.mark.parametrize("target", ["x86_64-macos", "aarch64-macos", "x86_64-windows"])
-def test_links_for_machines_that_are_not_here(target, folder):
-    library = built(target, folder).read_bytes()
+def test_links_for_machines_that_are_not_here(target, tmp_path_factory):
+    library = built(target, tmp_path_factory).read_bytes()
     magic = b"MZ" if "windows" in target else b"\xcf\xfa\xed\xfe"
     assert library.startswith(magic)
     for name in public_names():
@@ -199,16 +187,16 @@ def test_links_for_machines_that_are_not_here(target, folder):
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_webassembly_is_the_same(folder, tmp_path):
+def test_webassembly_is_the_same(tmp_path_factory, tmp_path):
     found = calls()
-    answer = wasm_answer(built("wasm32", folder), found, tmp_path)
+    answer = wasm_answer(built("wasm32", tmp_path_factory), found, tmp_path)
     check_answers(decoded(answer, found), found)
 
 
 @pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-user is not installed")
 @pytest.mark.skipif(not AARCH64_LIBC.exists(), reason="libc6-arm64-cross is not installed")
-def test_aarch64_is_the_same(folder, tmp_path):
-    library = built("aarch64-linux", folder)
+def test_aarch64_is_the_same(tmp_path_factory, tmp_path):
+    library = built("aarch64-linux", tmp_path_factory)
     source, program = tmp_path / "calls.c", tmp_path / "calls"
     source.write_text(c_program())
     target = TARGETS["aarch64-linux"].linker
@@ -261,7 +249,7 @@ def test_header_documents_every_function_and_code(library):
     for name in (*public_names(), *(code.name for code in codes.CODES)):
         assert name in text
     for kernel in TABLE:
-        for array in kernel.arrays:
+        for array in arrays_of(kernel):
             assert f"{array.name}: {array.dtype} [" in text
 
 

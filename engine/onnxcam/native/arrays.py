@@ -14,6 +14,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
+from onnxcam.native.table import SIZE_IN_BYTES
+
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "boundscheck": False}
 
 
@@ -25,6 +27,24 @@ def address(typing_context: Any, pointer: Any) -> Any:
         return builder.ptrtoint(args[0], ir.IntType(64))
 
     return types.int64(pointer), generate
+
+
+def _moved(dtype: str) -> Any:
+    """``moved_<dtype>(pointer, bytes)``: the pointer so many bytes on, to elements of a dtype."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def moved(typing_context: Any, pointer: Any, distance: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            start = builder.bitcast(args[0], ir.IntType(8).as_pointer())
+            place = builder.gep(start, [args[1]])
+            return builder.bitcast(place, context.get_value_type(signature.return_type))
+
+        return types.CPointer(getattr(types, dtype))(pointer, distance), generate
+
+    return moved
+
+
+MOVED = {f"moved_{dtype}": _moved(dtype) for dtype in SIZE_IN_BYTES}
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -75,3 +95,14 @@ def all_finite(values: Any) -> bool:
     for i in range(values.shape[0]):
         strange |= values[i] - values[i] != 0.0  # NaN for both
     return strange == 0
+
+
+@njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def all_places(values: Any, highest: int) -> bool:
+    """Whether integers [n] are 0 to `highest` and never fall."""
+    last = 0
+    for i in range(values.shape[0]):
+        if values[i] < last or values[i] > highest:
+            return False
+        last = values[i]
+    return True

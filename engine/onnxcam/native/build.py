@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onnxcam._version import __version__
@@ -39,37 +40,49 @@ def build(target: Target, folder: Path) -> tuple[Path, Path]:
         OnnxcamError: a kernel can't be compiled ahead of time, or the linker refuses.
         OSError: the folder can't be written.
     """
+    return build_several({target: folder})[target]
+
+
+def build_several(folders: Mapping[Target, Path]) -> dict[Target, tuple[Path, Path]]:
+    """`build` for several targets; Numba compiles the kernels once, which is most of the time.
+
+    Raises:
+        MissingExtraError, OnnxcamError, OSError: as `build`.
+    """
     for module in ("numba", "ziglang"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(
                 f"building the library needs {module}: pip install 'onnxcam[native]'"
             )
-    folder.mkdir(parents=True, exist_ok=True)
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="onnxcam-") as name:
         work = Path(name)
-        (work / HEADER).write_text(header(), "utf-8")
-        source = work / "dispatch.c"
-        source.write_text(dispatch_source(target, __version__, build_id()), "utf-8")
-        _generate_code(target, work)
-        linked = work / target.library
-        link(target, sorted(work.glob("*.o")), source, linked)
-        return _put(linked, folder), _put(work / HEADER, folder)
+        _generate_code(list(folders), work)
+        return {target: _linked(target, work / target.name, folders[target]) for target in folders}
 
 
-def _generate_code(target: Target, work: Path) -> None:
+def _linked(target: Target, work: Path, folder: Path) -> tuple[Path, Path]:
+    (work / HEADER).write_text(header(), "utf-8")
+    source = work / "dispatch.c"
+    source.write_text(dispatch_source(target, __version__, build_id()), "utf-8")
+    library = work / target.library
+    link(target, sorted(work.glob("*.o")), source, library)
+    return _put(library, folder), _put(work / HEADER, folder)
+
+
+def _generate_code(targets: Sequence[Target], work: Path) -> None:
+    """Object files of every target into a folder of its name in `work`."""
     package = Path(__file__).parent.parent
     environment = {**os.environ, **_ENVIRONMENT, "NUMBA_CACHE_DIR": str(work / "numba")}
     # The package being built is not installed yet, and another version may be.
     paths = [str(package.parent), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    command = [sys.executable, "-W", "ignore", "-m", "onnxcam.native.codegen", target.name, work]
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env=environment, check=False
-    )
+    command = [sys.executable, "-W", "ignore", "-m", "onnxcam.native.codegen", str(work)]
+    command += [target.name for target in targets]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
-        raise OnnxcamError(
-            f"generating code for {target.name} failed: {done.stderr.strip()[-2000:]}"
-        )
+        raise OnnxcamError(f"generating code failed: {done.stderr.strip()[-2000:]}")
 
 
 def _put(source: Path, folder: Path) -> Path:

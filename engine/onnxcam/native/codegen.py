@@ -1,7 +1,7 @@
 """From the kernels to an object file, by Numba and LLVM.
 
-Run as ``python -m onnxcam.native.codegen TARGET FOLDER`` by `build`, in a process of its own with
-settings of Numba that have to be there before it is imported.
+Run as ``python -m onnxcam.native.codegen FOLDER TARGET...`` by `build`, in a process of its own
+with settings of Numba that have to be there before it is imported.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ class BuildError(OnnxcamError):
 
 
 def main(argv: list[str]) -> int:
-    """Write the object files of a target into a folder."""
-    target = find_target(argv[0])
-    for name, content in object_files(target).items():
-        (Path(argv[1]) / name).write_bytes(content)
+    """Write the object files of targets, each into a folder of its own."""
+    for name in argv[1:]:
+        folder = Path(argv[0]) / name
+        folder.mkdir()
+        for file_name, content in object_files(find_target(name)).items():
+            (folder / file_name).write_bytes(content)
     return 0
 
 
@@ -79,7 +81,7 @@ def _numba_type(dtype: str, target: Target, kind: str = "number") -> Any:
     from numba import types
 
     found = getattr(types, f"int{target.size_bits}" if dtype == "size" else dtype)
-    return types.CPointer(found) if kind == "pointer" else found
+    return types.CPointer(found) if kind in ("pointer", "scratch") else found
 
 
 def _compiled(source: str, kernel: Any) -> Callable[..., Any]:
@@ -87,8 +89,7 @@ def _compiled(source: str, kernel: Any) -> Callable[..., Any]:
 
     from onnxcam.native import arrays
 
-    names = {name: getattr(arrays, name) for name in ("address", "contiguous", "with_rows")}
-    scope = {**names, "all_finite": arrays.all_finite, "kernel": kernel, "int64": int64}
+    scope = {**vars(arrays), **arrays.MOVED, "kernel": kernel, "int64": int64}
     scope["inf"] = float("inf")
     exec(source, scope)  # made from our own table, by entries
     return scope["entry"]  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from math import isinf
 from pathlib import Path
 
 from onnxcam._version import __version__
-from onnxcam.native.codes import CODES
+from onnxcam.native import codes
 from onnxcam.native.interface import PREFIX, Argument, Function, functions, prototype
 from onnxcam.native.table import TABLE, Array, Kernel, Number
 
@@ -69,8 +69,8 @@ ONNXCAM_API int32_t {PREFIX}set_variant(int32_t variant);
 
 def header() -> str:
     """The text of onnxcam.h."""
-    codes = [f"    {code.name} = {code.number}, /* {code.text} */" for code in CODES]
-    parts = [_HEAD, "enum onnxcam_code {", *codes, "};", _OTHERS]
+    names = [f"    {code.name} = {code.number}, /* {code.text} */" for code in codes.CODES]
+    parts = [_HEAD, "enum onnxcam_code {", *names, "};", _OTHERS]
     for kernel in TABLE:
         parts += _declarations(kernel)
     return "\n".join([*parts, _FOOT])
@@ -81,13 +81,8 @@ def _declarations(kernel: Kernel) -> Iterator[str]:
     yield _comment([*_documentation(kernel), "", *_arguments(kernel, own)])
     yield _wrapped(own)
     for query in queries:
-        assert query.scratch is not None
-        yield _comment(
-            [
-                f"How many elements `{query.scratch.name}` of {own.name} needs; "
-                f"-{PREFIX.upper()}ERROR_SIZE for sizes that it refuses."
-            ]
-        )
+        text = f"How many bytes of work space {own.name} needs for these sizes;"
+        yield _comment([text, f"-{codes.SIZE.name} for sizes that it refuses."])
         yield _wrapped(query)
 
 
@@ -122,16 +117,16 @@ def _about(kernel: Kernel, argument: Argument) -> str:
     if argument.kind == "pointer":
         assert isinstance(source, Array)
         shape = ", ".join(map(str, source.shape))
-        words = [f"{source.dtype} [{shape}]", {"inout": "read and written"}.get(source.role, "")]
-        words += ["work space" if source.role == "scratch" else ""]
-        words += ["finite" if source.finite else "", source.about]
+        words = [f"{source.dtype} [{shape}]", "finite" if source.finite else ""]
+        words += [f"0 to {source.highest}, never falling" if source.highest else "", source.about]
         return ", ".join(word for word in words if word)
     if argument.kind == "stride":
         assert isinstance(source, Array)
         return f"bytes from one row of {source.name} to the next"
-    if argument.kind == "capacity":
-        assert isinstance(source, Array)
-        return f"elements that {source.name} has; at least what the function below says"
+    if argument.kind == "scratch":
+        return "work space of any content and alignment; nobody else may use it meanwhile"
+    if argument.kind == "room":
+        return "its size in bytes; at least what the function below says"
     if argument.kind == "number":
         assert isinstance(source, Number)
         return ", ".join(word for word in (_limits(source), source.about) if word)

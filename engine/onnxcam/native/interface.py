@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onnxcam.native.table import Array, Kernel, Parameter
+from onnxcam.native.table import SIZE_IN_BYTES, Array, Kernel, Parameter
 
 PREFIX = "onnxcam_"
+SCRATCH, ROOM = "scratch", "scratch_size"
+CACHE_LINE = 64  # bytes; work arrays begin at multiples of it
 
 # dtype -> its name in C; "size" is as wide as a pointer
 C_NAMES = {
@@ -25,9 +27,10 @@ C_NAMES = {
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument in C: `kind` is "pointer", "stride", "capacity", "number" or "size".
+    """An argument in C: `kind` is "pointer", "stride", "number", "size", "scratch" or "room".
 
-    `source` is its row's parameter; a size has none.
+    Scratch is the one block of work space, room its size in bytes. `source` is the parameter that
+    a pointer, stride or number belongs to.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Argument:
     @property
     def declaration(self) -> str:
         """As in a C prototype."""
+        if self.kind == "scratch":
+            return f"void *{self.name}"
         kind = C_NAMES[self.dtype]
         if self.kind != "pointer":
             return f"{kind} {self.name}"
@@ -47,35 +52,34 @@ class Argument:
 
 @dataclass(frozen=True)
 class Function:
-    """A C function: `returns` is a dtype; `scratch` is the array whose size it returns, if any."""
+    """A C function: `returns` is a dtype; `tells_room` if it returns how much work space is due."""
 
     name: str
     returns: str
     arguments: tuple[Argument, ...]
-    scratch: Array | None = None
+    tells_room: bool = False
 
 
 def functions(kernel: Kernel) -> Iterator[Function]:
-    """The functions of a row: the kernel's own, then one for every scratch array.
+    """The functions of a row: the kernel's own, then what tells its work space if it has any.
 
-    The kernel's own has the kernel's parameters in order, then the sizes.
+    The kernel's own has the kernel's parameters in order, the work space, then the sizes.
     """
     sizes = [Argument(name, "size", "size") for name in kernel.size_names]
-    yield Function(PREFIX + kernel.name, "int32", (*_arguments(kernel), *sizes))
-    for array in kernel.arrays:
-        if array.role == "scratch":
-            name = f"{PREFIX}{kernel.name}_{array.name}_size"
-            yield Function(name, "size", tuple(sizes), array)
+    room = []
+    if kernel.scratch:
+        room = [Argument(SCRATCH, "scratch", "uint8"), Argument(ROOM, "room", "size")]
+    yield Function(PREFIX + kernel.name, "int32", (*_arguments(kernel), *room, *sizes))
+    if kernel.scratch:
+        yield Function(f"{PREFIX}{kernel.name}_{SCRATCH}", "size", tuple(sizes), tells_room=True)
 
 
 def _arguments(kernel: Kernel) -> Iterator[Argument]:
-    for each in kernel.parameters:
+    for each in kernel.visible:
         if not isinstance(each, Array):
             yield Argument(each.name, "number", each.dtype, each)
             continue
         yield Argument(each.name, "pointer", each.dtype, each)
-        if each.role == "scratch":
-            yield Argument(capacity_name(each), "capacity", "size", each)
         if each.rows:
             yield Argument(stride_name(each), "stride", "size", each)
 
@@ -91,14 +95,27 @@ def stride_name(array: Array) -> str:
     return f"{array.name}_stride"
 
 
-def capacity_name(array: Array) -> str:
-    """The name of the argument that says how many elements a scratch array has."""
-    return f"{array.name}_size"
-
-
 def elements(array: Array) -> str:
     """How many elements an array has, as an expression of sizes."""
     return " * ".join(_operand(side) for side in array.shape)
+
+
+def places(kernel: Kernel) -> Iterator[tuple[Array, str]]:
+    """The work arrays, and where in the work space they lie: bytes, an expression of sizes."""
+    place = "0"
+    for array in kernel.scratch:
+        yield array, place
+        place += f" + {_padded_bytes(array)}"
+
+
+def room(kernel: Kernel) -> str:
+    """How many bytes of work space are due, wherever it begins; an expression of sizes."""
+    return " + ".join([str(CACHE_LINE - 1), *map(_padded_bytes, kernel.scratch)])
+
+
+def _padded_bytes(array: Array) -> str:
+    size = f"{elements(array)} * {SIZE_IN_BYTES[array.dtype]}"
+    return f"({size} + {CACHE_LINE - 1}) // {CACHE_LINE} * {CACHE_LINE}"
 
 
 def row_bytes(array: Array, itemsize: int) -> str:

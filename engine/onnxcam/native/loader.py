@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from onnxcam.errors import InputError, OnnxcamError
 from onnxcam.native.build_id import build_id, in_checkout, interface_id
-from onnxcam.native.interface import PREFIX, Function, functions, row_bytes
+from onnxcam.native.interface import PREFIX, Function, functions, room, row_bytes
 from onnxcam.native.table import SIZE_IN_BYTES, TABLE, Array, Kernel
 
 _LIBRARY_NAMES = {"win32": "onnxcam.dll", "darwin": "libonnxcam.dylib"}
@@ -76,13 +77,14 @@ class Library:
         self._check(self._library[PREFIX + "set_variant"](ctypes.c_int32(number)), "set_variant")
 
     def function(self, kernel: Kernel) -> Callable[..., None]:
-        """The function of a row: its own parameters, arrays as NumPy's.
+        """The function of a row: its visible parameters, arrays as NumPy's.
 
         It raises InputError for arrays of another dtype or shape than the row's, and where the
         library returns an error code; input arrays that are not contiguous are copied.
         """
         scope: dict[str, Any] = {"address": _address, "has_rows": _has_rows}
         scope["check"] = self._check
+        scope["work_space"] = work_space
         scope["function"] = self.prototype(next(functions(kernel)))
         for array in kernel.arrays:
             fit = _Fit(kernel, array)
@@ -93,7 +95,7 @@ class Library:
     def prototype(self, function: Function) -> Any:
         """The C function itself, as ctypes has it."""
         types: list[Any] = [
-            ctypes.c_void_p if each.kind == "pointer" else _C_TYPES[each.dtype]
+            ctypes.c_void_p if each.kind in ("pointer", "scratch") else _C_TYPES[each.dtype]
             for each in function.arguments
         ]
         found = self._library[function.name]
@@ -123,6 +125,22 @@ def load(path: Path = INSTALLED) -> dict[str, Callable[..., None]]:
     return {kernel.name: library.function(kernel) for kernel in TABLE}
 
 
+class _Space(threading.local):
+    """Each thread's work space, kept for the next call: none is allocated a frame."""
+
+    block = bytearray()
+
+
+_space = _Space()
+
+
+def work_space(size: int) -> bytearray:
+    """At least so many bytes that are this thread's alone."""
+    if len(_space.block) < size:
+        _space.block = bytearray(size)
+    return _space.block
+
+
 # `array.ctypes.data` takes 1.3 us, the buffer's way 0.4; it wants a writeable, contiguous one.
 _byte_of = ctypes.c_char.from_buffer
 _address_of = ctypes.addressof
@@ -150,8 +168,7 @@ class _Fit:
         if not isinstance(found, np.ndarray) or found.dtype != self.dtype:
             kind = found.dtype if isinstance(found, np.ndarray) else type(found).__name__
             raise InputError(f"{expected}, got {kind}")
-        larger = array.role == "scratch" and found.size >= np.prod(shape)
-        if found.shape != shape and not larger:
+        if found.shape != shape:
             raise InputError(f"{expected}, got {list(found.shape)}")
         if array.role == "in":
             return np.ascontiguousarray(found)
@@ -168,20 +185,20 @@ def _has_rows(array: Any) -> bool:
 
 
 def _source(kernel: Kernel) -> str:
-    """Source of the Python function: sizes from shapes, a check of every array, the call."""
-    names = ", ".join(each.name for each in kernel.parameters)
-    return "\n".join([f"def {kernel.name}({names}):", *_lines(kernel)]) + "\n"
+    """Source of the Python function: sizes from shapes, a check of every array, the call.
+
+    Its parameters are the kernel's without the work arrays: that space is taken from `work_space`.
+    Arguments beyond them are ignored.
+    """
+    names = [each.name for each in kernel.visible]
+    names += ["*_"] if kernel.scratch else []
+    return "\n".join([f"def {kernel.name}({', '.join(names)}):", *_lines(kernel)]) + "\n"
 
 
 def _lines(kernel: Kernel) -> Iterator[str]:
-    known: set[str] = set()
-    for array in kernel.arrays:
-        for axis, side in enumerate(array.shape):
-            if isinstance(side, str) and side.isidentifier() and side not in known:
-                yield f"    {side} = {array.name}.shape[{axis}]"
-                known.add(side)
+    yield from size_lines(kernel)
     given = []
-    for each in kernel.parameters:
+    for each in kernel.visible:
         name = each.name
         if not isinstance(each, Array):
             given.append(f"{'float' if each.dtype.startswith('float') else 'int'}({name})")
@@ -194,12 +211,23 @@ def _lines(kernel: Kernel) -> Iterator[str]:
         yield f"    if not ({' and '.join(filter(None, fits))}):"
         yield f"        {name} = fit_{name}({name}, ({shape}))"
         given.append(f"address({name})")
-        if each.role == "scratch":
-            given.append(f"{name}.size")
         if each.rows:
             tight = row_bytes(each, SIZE_IN_BYTES[each.dtype])
             given.append(f"{tight} if {name}.flags.c_contiguous else {name}.strides[0]")
+    if kernel.scratch:
+        yield f"    space = work_space({room(kernel)})"
+        given += ["address(space)", "len(space)"]
     given += kernel.size_names
     yield f"    code = function({', '.join(given)})"
     yield "    if code:"
     yield f"        check(code, {kernel.name!r})"
+
+
+def size_lines(kernel: Kernel) -> Iterator[str]:
+    """Lines of source that take the sizes from the arrays' shapes."""
+    known: set[str] = set()
+    for array in kernel.arrays:
+        for axis, side in enumerate(array.shape):
+            if side in kernel.size_names and side not in known:
+                yield f"    {side} = {array.name}.shape[{axis}]"
+                known.add(str(side))

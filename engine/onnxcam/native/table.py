@@ -2,8 +2,8 @@
 
 From a row come the C function and its documentation, the checks of its arguments, and the Python
 function that calls it. A row's parameters are the kernel's own, in its order and with its names.
-In C an array is a pointer (for `rows` followed by its row stride in bytes), and the sizes that
-occur in its shape are arguments of their own, behind all others.
+In C an array is a pointer (for `rows` followed by its row stride in bytes), all
+the work space is one block, and the sizes in the shapes are arguments of their own, at the end.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ class Array:
     """An array argument.
 
     `shape` holds numbers, names of sizes, and expressions of names that occur elsewhere. `role` is
-    "in", "out", "inout" or "scratch" (the kernel's work space: its content means nothing). With
-    `finite` NaN and infinity are refused. With `rows` the rows (the first axis) need not be
-    adjacent. `about` is a few words for the C header.
+    "in", "out" or "scratch" (the kernel's work space: its content means nothing). With `finite`
+    NaN and infinity are refused. With `rows` the rows (the first axis) need not be adjacent. With
+    `highest` the values are places: 0 to that expression, and never falling. `about` is a few
+    words for the C header.
     """
 
     name: str
@@ -32,12 +33,13 @@ class Array:
     role: str = "in"
     finite: bool = False
     rows: bool = False
+    highest: str = ""
     about: str = ""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number argument: `low` <= value <= `high`, never NaN."""
+    """A finite number: `low` <= value <= `high`. The dtype "size" is as wide as a pointer."""
 
     name: str
     dtype: str
@@ -53,8 +55,8 @@ Parameter = Array | Number
 class Kernel:
     """A row: a function that `onnxcam.kernels` exports, and its parameters.
 
-    `sizes` limits sizes, name to (lowest, highest); any other is at least 1. `conditions` are
-    comparisons of parameters and sizes that have to hold, written so that C and Python agree.
+    `sizes` limits sizes: (name, lowest, highest); any other is at least 1. `conditions` are
+    expressions of numbers and sizes that have to be true.
     """
 
     name: str
@@ -68,15 +70,21 @@ class Kernel:
         return tuple(each for each in self.parameters if isinstance(each, Array))
 
     @property
+    def scratch(self) -> tuple[Array, ...]:
+        """The arrays that are work space."""
+        return tuple(each for each in self.arrays if each.role == "scratch")
+
+    @property
+    def visible(self) -> tuple[Parameter, ...]:
+        """The parameters that a caller gives: all but the work space."""
+        return tuple(each for each in self.parameters if each not in self.scratch)
+
+    @property
     def size_names(self) -> tuple[str, ...]:
         """The sizes in the shapes, in the order in which they occur."""
-        names = (name for array in self.arrays for side in array.shape for name in names_in(side))
+        sides = (side for array in self.arrays for side in array.shape)
+        names = (name for side in sides for name in re.findall(r"[a-z]\w*", str(side)))
         return tuple(dict.fromkeys(names))
-
-
-def names_in(side: int | str) -> list[str]:
-    """The names of sizes in one side of a shape, from left to right."""
-    return re.findall(r"[a-z]\w*", str(side))
 
 
 _SUMMARY = "minimum, maximum (of the finite values), how many are positive, how many not finite"
@@ -119,6 +127,55 @@ def _resize_map(name: str) -> Kernel:
 def _resize_picture(name: str) -> Kernel:
     source = Array("source", "uint8", (*_SMALL, "channels"))
     return Kernel(name, (source, Array("out", "uint8", ("height", "width", "channels"), "out")))
+
+
+def _to_tensor(name: str, dtype: str) -> Kernel:
+    parameters = (
+        Array("picture", "uint8", ("source_height", "row_bytes")),
+        Array("columns", "int64", ("width",), highest="(row_bytes - column_taps) // channels"),
+        Array("column_weights", "int32", ("width", "column_taps")),
+        Array("rows", "int64", ("height",), highest="source_height - row_taps"),
+        Array("row_weights", "int32", ("height", "row_taps")),
+        Array("table", dtype, ("channels", 256)),
+        Number("channels_last", "int32", 0, 1),
+        Number("backwards", "int32", 0, 1),
+        Array("lines", "uint8", ("row_taps", "channels * width + 1"), "scratch"),
+        Array("sums", "int32", ("channels * width",), "scratch"),
+        Array("out", dtype, ("channels * height * width",), "out"),
+    )
+    conditions = ("channels == 1 or channels == 3 and column_taps % 24 == 0",)
+    return Kernel(name, parameters, (("channels", 1, 3),), conditions)
+
+
+def _overlay(name: str, channels: tuple[int, int], work: str, *own: Parameter) -> Kernel:
+    painted = "painted" if channels[1] == 4 else 3
+    parameters = (
+        Array("values", "float32", ("map_height", "map_width"), finite=True, about="the map"),
+        *_RECTANGLE,
+        *(each for each in own if each.name == "background"),
+        Array(
+            "picture",
+            "uint8",
+            ("height", "width", "channels"),
+            rows=True,
+            about="gray, RGB or RGBA; may be `out` itself",
+        ),
+        *(each for each in own if each.name != "background"),
+        Number("first", "size", 0, about="the first row to paint"),
+        Number("last", "size", 0, about="the row behind the last one to paint"),
+        Array("out", "uint8", ("height", "width", painted), "out", rows=True),
+        Array("work", "int64", (work,), "scratch"),
+    )
+    fits = "channels == painted or channels == 1 and painted == 3"
+    rows = ("first <= last", "last <= height")
+    conditions = (fits if channels[1] == 4 else "channels != 2", *_RECTANGLE_HOLDS, *rows)
+    sizes = (("channels", *channels), *((("painted", 3, 4),) if channels[1] == 4 else ()))
+    return Kernel(name, parameters, sizes, conditions)
+
+
+_TABLE = Array("table", "uint8", (256, 3), about="the colours")
+_BACKGROUND = Number("background", "float64", 0.0, 1.0, "the map's value outside of its place")
+_BICUBIC = Number("bicubic", "int32", 0, 1, "1 for bicubic enlarging, 0 for bilinear")
 
 
 TABLE: tuple[Kernel, ...] = (
@@ -164,7 +221,46 @@ TABLE: tuple[Kernel, ...] = (
             Array("out", "uint8", _PIXELS, "out"),
         ),
     ),
+    _overlay(
+        "overlay_colors",
+        (1, 4),
+        "6 * width + map_width + 2700",
+        _BACKGROUND,
+        _TABLE,
+        Number("alpha", "float64", 0.0, 1.0, "weight of the colours"),
+        Number("blend", "int32", 0, 3, "0 alpha, 1 additive, 2 alpha times map, 3 colours alone"),
+        _BICUBIC,
+    ),
+    _overlay(
+        "overlay_jet",
+        (1, 3),
+        "7 * width + map_width + 1100",
+        _BACKGROUND,
+        Number("alpha", "float64", 0.0, 0.5, "weight of the colours"),
+        Number("bgr", "int32", 0, 1, "1 where blue is the first channel"),
+    ),
+    _overlay(
+        "overlay_contours",
+        (1, 4),
+        "9 * width + map_width + 1000",
+        _TABLE,
+        Number("alpha", "float64", 0.0, 1.0, "weight of the lines"),
+        Array("lines", "float32", ("levels",), finite=True, about="values of the map, 0 to 1"),
+        Number("thickness", "float64", 0.1, 1000.0, "of the lines, in pixels"),
+        Number("smooth", "int32", 0, 1, "1 to cover pixels in part"),
+        _BICUBIC,
+    ),
     # From pictures to tensors.
+    _to_tensor("picture_to_float32", "float32"),
+    _to_tensor("picture_to_uint8", "uint8"),
+    Kernel(
+        "gray_of",
+        (
+            Array("picture", "uint8", _PIXELS),
+            Number("backwards", "int32", 0, 1, "1 for BGR"),
+            Array("out", "uint8", ("height", "width"), "out"),
+        ),
+    ),
     _resize_picture("resize_picture_bilinear"),
     _resize_picture("resize_picture_bicubic"),
 )
