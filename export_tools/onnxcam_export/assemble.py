@@ -29,6 +29,12 @@ from onnxcam_export.writing import check, write
 EMITTED = ("gradient", "weights")
 IR_VERSIONS = (8, 10)  # onnxruntime, -node and -web of today read up to 10
 
+_LATER_DTYPES = frozenset(
+    dtype
+    for dtype in ir.DataType
+    if dtype.name.startswith(("FLOAT8", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2"))
+)
+
 PreprocessLike = str | os.PathLike[str] | Mapping[str, Any] | Preprocessing | None
 LabelsLike = Sequence[str] | str | os.PathLike[str] | None
 
@@ -133,11 +139,25 @@ def _finish(model: ir.Model, document: Contract) -> onnx.ModelProto:
             del node.metadata_props[key]
     for value in [*model.graph.inputs, *model.graph.outputs]:
         value.metadata_props.clear()
-    model.ir_version = min(max(model.ir_version, IR_VERSIONS[0]), IR_VERSIONS[1])
+    model.ir_version = _ir_version(model)
     model.metadata_props[METADATA_KEY] = document.dumps()
     proto = ir.to_proto(model)
     del proto.graph.value_info[:]
     return proto
+
+
+def _ir_version(model: ir.Model) -> int:
+    """The lowest that the opset needs: torch writes 10, and onnxruntime 1.17 reads up to 9.
+
+    A file with 8-bit floats or 4-bit numbers, which came with later versions, keeps its own.
+    """
+    lowest, highest = IR_VERSIONS
+    opsets = [onnx.helper.make_opsetid("", model.opset_imports[""])]
+    needed = onnx.helper.find_min_ir_version_for(opsets)
+    stored = [*model.graph.initializers.values(), *(v for n in model.graph for v in n.outputs)]
+    if any(value.dtype in _LATER_DTYPES for value in stored):
+        needed = max(needed, model.ir_version)
+    return min(max(needed, lowest), highest)
 
 
 def _refuse_explained(model: ir.Model) -> None:

@@ -329,3 +329,10 @@ class TestBadInput:
         model = from_onnx(small_network(), output=tmp_path / "out.onnx")
         assert (tmp_path / "out.onnx").read_bytes() == model.SerializeToString()
         assert [p.name for p in tmp_path.iterdir()] == ["out.onnx"]
+
+
+def test_the_file_has_the_lowest_ir_version_that_its_opset_needs():
+    for opset, written, expected in ((18, 10, 8), (19, 10, 9), (21, 10, 10), (11, 6, 8)):
+        plain = small_network()
+        plain.opset_import[0].version, plain.ir_version = opset, written
+        assert from_onnx(plain).ir_version == expected

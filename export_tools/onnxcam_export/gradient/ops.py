@@ -83,6 +83,9 @@ class Ops:
         self._counts: dict[str, int] = {}
         self._prefix = prefix
         self._constants: dict[tuple[Any, ...], ir.Value] = {}
+        # What a rule has emitted of the forward pass of a node, for the gradients of further
+        # targets: nodes with a subgraph are never merged.
+        self.shared: dict[ir.Node, Any] = {}
 
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
         if op_type.startswith("_"):
@@ -137,6 +140,10 @@ class Ops:
     def ints(self, *values: int) -> ir.Value:
         """An int64 vector, as axes and shapes want it."""
         return self.const(np.array(values, np.int64))
+
+    def inside(self) -> Ops:
+        """For the body of a Scan: other nodes, the same names. It can have no constants."""
+        return Ops(self._taken, self.opset, self._prefix)
 
     def replace(self, node: ir.Node, build: Callable[[], ir.Value]) -> None:
         """Let what `build` emits take the place of `node`; the order is put right at the end."""
