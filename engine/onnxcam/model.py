@@ -48,6 +48,8 @@ class Model:
         info = session.inputs.get(TARGET)
         open_or_k = None if info is None or len(info.shape) < 2 else info.shape[1] or 0
         self.targets_per_image: int | None = open_or_k
+        own = (self.contract.picture.name, TARGET)
+        self._further_inputs = [name for name in session.inputs if name not in own]
         layers = range(len(self.contract.layers))
         added = {name for index in layers for name in self.cam_outputs(index)} | {SCORE}
         self.own_outputs = [name for name in session.outputs if name not in added]
@@ -84,9 +86,10 @@ class Model:
         Raises:
             InputError: one is missing or unknown.
         """
+        needed = self._further_inputs
+        if not needed and not inputs:
+            return {}
         given = {name: np.asarray(value) for name, value in (inputs or {}).items()}
-        own = (self.contract.picture.name, TARGET)
-        needed = [name for name in self.session.inputs if name not in own]
         missing = [name for name in needed if name not in given]
         if missing:
             raise InputError(

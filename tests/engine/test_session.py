@@ -73,6 +73,7 @@ INFO = TensorInfo("x", (None, 3, 2, 2), np.dtype(np.float32))
         (np.zeros((0, 3, 2, 2), np.float32), "empty"),
         (np.full((1, 3, 2, 2), np.nan, np.float32), "NaN or infinite"),
         (np.full((1, 3, 2, 2), -np.inf, np.float32), "NaN or infinite"),
+        (np.array([np.inf, -np.inf, 0] * 4, np.float32).reshape(1, 3, 2, 2), "NaN or infinite"),
         ([[1.0]], "got list"),
     ],
 )
@@ -83,3 +84,6 @@ def test_check(tensor, message):
 
 def test_check_accepts():
     INFO.check(np.zeros((5, 3, 2, 2), np.float32))
+    INFO.check(np.full((5, 3, 2, 2), 3e38, np.float32))  # the sum is infinite
+    half = TensorInfo("x", (None,), np.dtype(np.float16))
+    half.check(np.full(5, 6e4, np.float16))
