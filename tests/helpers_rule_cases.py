@@ -351,6 +351,8 @@ CASES = [
     Case("Slice", (real(4, 6), ints(1, -4), ints(3, 100)), constants=(1, 2)),
     Case("Slice", (real(4, 6), ints(1), ints(6), ints(1), ints(2)), constants=(1, 2, 3, 4), note="step"),
     Case("Slice", (real(4, 6), ints(-1), ints(-100), ints(1), ints(-2)), constants=(1, 2, 3, 4), note="backwards"),
+    Case("Slice", (real(4, 6), ints(0, 2), ints(2**31 - 1, 2**63 - 1)), constants=(1, 2), note="open axes", dynamic=True),
+    Case("Slice", (real(4, 6), ints(1, 0), ints(-2, -1)), constants=(1, 2), note="open axes, from the end", dynamic=True),
     Case("Gather", (real(3, 5), ints(4, 0, 0)), {"axis": 1}, constants=(1,)),
     Case("Gather", (real(3, 5, 2), np.array(2)), {"axis": 1}, constants=(1,), note="scalar"),
     Case("Gather", (real(3, 5, 2), np.array([[0, 2], [2, 1]])), {"axis": 0}, constants=(1,), note="matrix"),

@@ -107,12 +107,25 @@ def _slice(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         length = sizes[axis % len(sizes)]
         if length is None:
-            raise UnsupportedOpError(f"it cuts axis {axis}, whose size is not fixed")
+            left_out = _left_out(start, end, step)
+            if left_out is None:
+                raise UnsupportedOpError(f"it cuts axis {axis}, whose size is not fixed")
+            grad = _uncut(op, grad, {axis % len(sizes): left_out}, len(sizes))
+            continue
         taken = range(length)[slice(start, None if step < 0 and end < -length else end, step)]
         if taken == range(length):
             continue
         grad = place(op, grad, taken, length, axis % len(sizes), len(sizes))
     return [grad, None, None, None, None]
+
+
+def _left_out(start: int, end: int, step: int) -> tuple[int, int] | None:
+    """Minus what a cut leaves out before and behind, where that needs no size of the axis."""
+    if step != 1 or start < 0:
+        return None
+    if end >= np.iinfo(np.int32).max:  # "to the end", as exporters write it
+        return -start, 0
+    return (-start, end) if end < 0 else None
 
 
 def place(op: Ops, dy: ir.Value, taken: range, length: int, axis: int, size: int) -> ir.Value:
