@@ -115,10 +115,19 @@ def test_one_length_repeated_over_an_open_batch():
     np.testing.assert_array_equal(found, plain)
 
 
+@pytest.mark.parametrize(("op_type", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_length_of_the_sequence_can_be_open(op_type, gates):
+    constants, x = weights(gates, 2), real(STEPS, BATCH, WIDTH)
+    seed = real(STEPS, 2, BATCH, HIDDEN)
+    open_length = model(op_type, constants, direction="bidirectional", steps="T")
+    fixed = model(op_type, constants, direction="bidirectional")
+    found = derived(open_length, x, seed)
+    np.testing.assert_allclose(found, derived(fixed, x, seed), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("reason", "arguments"),
     [
-        ("length of its sequence is not fixed", {"steps": "T"}),
         ("clip", {"clip": 3.0}),
         ("input_forget", {"input_forget": 1}),
         ("batch first", {"layout": 1}),
@@ -163,3 +172,12 @@ def test_text_recognition_network_agrees_with_autograd():
     scores[[0, 1], [1, 4]].sum().backward()
     expected = maps.grad.numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    # several targets: what the way back needs of the forward pass is there once
+    several = from_torch(module, x, "features.3", targets=3)
+    scans = [sum(n.op_type == "Scan" for n in p.graph.node) for p in (proto, several)]
+    assert scans == [4, 8]  # a layer: one Scan of its cells, and one back for each target
+    session = ort.InferenceSession(several.SerializeToString(), providers=["CPUExecutionProvider"])
+    feed["cam_target"] = np.array([[0, 1, 2], [4, 3, 0]])
+    (all_found,) = session.run(["cam_gradient"], feed)
+    np.testing.assert_allclose(all_found[0, 1], expected[0], atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(all_found[1, 0], expected[1], atol=1e-5 * np.abs(expected).max())

@@ -3,8 +3,8 @@
 The forward operator keeps its kernel, and its output Y holds every hidden state; so all gates of
 all steps come from two matrix products, and only what is sequential by nature is a Scan: the cell
 state, and the way back with 4 to 9 small operators a step, both directions together. Unrolled, two
-bidirectional LSTMs of 64 steps were 2,500 nodes, which took onnxruntime 1.31 8 seconds to load (128
-steps: 37), far more than linear, and UNROLLED ms to run against SCANNED ms as they are here.
+bidirectional LSTMs of 64 steps were 2,500 nodes, which onnxruntime 1.31 took 8 seconds to load and
+6.2 ms to run (128 steps: 37 s and 29 ms); as here they are 300 nodes, 0.05 s and 4.4 ms (11 ms).
 
 Shapes: T steps, N sequences, I inputs, H hidden, D directions, G gates; X [T, N, I], W [D, G H, I],
 R [D, G H, H], B [D, 2 G H], Y [T, D, N, H]. Formulas and the order of the gates are those of the
@@ -42,7 +42,7 @@ class Way:
 
     `body` maps the states, gradients [D, N, H] at what the step puts out, to those a step before,
     and puts out the gradient at the sums of the gates [D, N, G H]. Each of `factors` is [T, D, N,
-    ..], in the order in which the steps were computed.
+    ..], the last step first.
     """
 
     body: Body
@@ -124,10 +124,10 @@ def _recurrent(gates: int, prepare: Callable[..., Way]) -> Callable[..., Sequenc
                 now = [inner.Add(now[0], row[-1]), *now[1:]]
             return way.body(inner, now, row)
 
-        *first, sums = _scan(op, body, states, rows, backwards=True)
+        *first, sums = _scan(op, body, states, rows)
         by_x: ir.Value | None = None
         for side in sides:
-            part = _ordered(op, side, _part(op, n, sums, side.number, axis=1))
+            part = _ordered(op, side, _part(op, n, sums, side.number, axis=1), backwards=True)
             part = op.Gemm(op.Reshape(part, op.ints(-1, gates * hidden)), side.of(1))
             by_x = part if by_x is None else op.Add(by_x, part)
         dx = op.Reshape(by_x, op.Shape(_x(n)))
@@ -213,7 +213,7 @@ def _lstm(op: Ops, n: ir.Node, sides: list[Direction], hidden: int) -> Way:
         c = side.activated(1, c)
         gates.append((i, o, f, c))
         added.append(op.Mul(i, c))
-    kept = _stacked(op, sides, [f for _, _, f, _ in gates])
+    forget = [f for _, _, f, _ in gates]
 
     def cell(
         inner: Ops, now: list[ir.Value], row: list[ir.Value]
@@ -222,10 +222,11 @@ def _lstm(op: Ops, n: ir.Node, sides: list[Direction], hidden: int) -> Way:
         return [state], [inner.Identity(state)]
 
     initial = _given(n, 6) or _end(op, n, None)
-    _, cells = _scan(op, cell, [initial], [kept, _stacked(op, sides, added)], backwards=False)
+    rows = [_stacked(op, sides, values, backwards=False) for values in (forget, added)]
+    _, cells = _scan(op, cell, [initial], rows)
     outputs, factors = [], []
     for side, (i, o, f, c) in zip(sides, gates, strict=True):
-        own = _ordered(op, side, _part(op, n, cells, side.number, axis=1))
+        own = _ordered(op, side, _part(op, n, cells, side.number, axis=1), backwards=False)
         own_before = states_before(op, own, side.of(6), side.reverse)
         out = side.activated(2, own)
         outputs.append(op.Mul(o, side.slope(2, out)))
@@ -243,7 +244,7 @@ def _lstm(op: Ops, n: ir.Node, sides: list[Direction], hidden: int) -> Way:
         da = inner.Mul(inner.Concat(dc, dh, dc, dc, axis=2), factor)
         return [inner.MatMul(da, _x(n, 2)), inner.Mul(dc, kept_now)], [da]
 
-    return Way(body, [_stacked(op, sides, outputs), _stacked(op, sides, factors), kept])
+    return Way(body, [_stacked(op, sides, values) for values in (outputs, factors, forget)])
 
 
 def _gru(op: Ops, n: ir.Node, sides: list[Direction], hidden: int) -> Way:
@@ -308,9 +309,7 @@ def _rnn(op: Ops, n: ir.Node, sides: list[Direction], hidden: int) -> Way:
     return Way(body, [slopes])
 
 
-def _scan(
-    op: Ops, body: Body, states: list[ir.Value], rows: list[ir.Value], backwards: bool
-) -> Sequence[ir.Value]:
+def _scan(op: Ops, body: Body, states: list[ir.Value], rows: list[ir.Value]) -> Sequence[ir.Value]:
     """The last states, and what the body puts out, along the first axis of the rows.
 
     The body may read values of the forward graph (R); emitted ones would be pruned.
@@ -327,11 +326,6 @@ def _scan(
         name=op.unused_name("step"),
     )  # fmt: skip
     attributes = {"body": graph, "num_scan_inputs": len(rows)}
-    if backwards:
-        attributes |= {
-            "scan_input_directions": [1] * len(rows),
-            "scan_output_directions": [1] * len(out),
-        }
     return op.emit("Scan", [*states, *rows], attributes, outputs=len(after) + len(out))
 
 
@@ -347,17 +341,22 @@ def states_before(op: Ops, states: ir.Value, initial: ir.Value | None, reverse: 
     return op.Concat(initial, op.Slice(states, op.ints(0), op.ints(-1), op.ints(0)), axis=0)
 
 
-def _ordered(op: Ops, side: Direction, value: ir.Value) -> ir.Value:
-    """From the order of time to that of the steps along the first axis, or back."""
-    if not side.reverse:
+def _ordered(op: Ops, side: Direction, value: ir.Value, backwards: bool) -> ir.Value:
+    """From the order of time to that of the steps (the last one first) along axis 0, or back.
+
+    Slices rather than Scan's own directions, which fewer runtimes know, onnx's evaluator neither.
+    """
+    if side.reverse == backwards:
         return value
     return op.Slice(value, op.ints(-1), op.ints(-_LAST), op.ints(0), op.ints(-1))
 
 
-def _stacked(op: Ops, sides: Sequence[Direction], values: Sequence[ir.Value]) -> ir.Value:
-    """Each direction's [T, N, ..], as one [T, D, N, ..] in the order of the steps."""
+def _stacked(
+    op: Ops, sides: Sequence[Direction], values: Sequence[ir.Value], backwards: bool = True
+) -> ir.Value:
+    """Each direction's [T, N, ..], as one [T, D, N, ..] in the order of a Scan."""
     rows = [
-        op.Unsqueeze(_ordered(op, side, value), op.ints(1))
+        op.Unsqueeze(_ordered(op, side, value, backwards), op.ints(1))
         for side, value in zip(sides, values, strict=True)
     ]
     return rows[0] if len(rows) == 1 else op.Concat(*rows, axis=1)
