@@ -36,26 +36,32 @@ def main(name: str) -> None:
     def gradients(layer: str, score: str) -> list[np.ndarray]:
         return [_gradient(model, layer, network.pictures, score) for model in (network.model, twin)]
 
+    def closest(layers: list[str], score: str, found: np.ndarray) -> list[np.ndarray]:
+        answers = [gradients(layer, score) for layer in layers]
+        # TensorFlow merges equal layers when it prepares the graph; their gradients add up.
+        answers.append([sum(each) for each in zip(*answers, strict=True)])
+        return min(answers, key=lambda answer: float(np.median(by_picture(found, answer[0]))))
+
     explained = Explained(source, None, "logit")
     row.update(layer=explained.name, tensor=explained.tensor, shape=explained.shape)
-    layer = _find(activations, explained.raw(source, network.pictures))
-    if layer is None:
+    layers = _with_values(activations, explained.raw(source, network.pictures))
+    if not layers:
         raise LookupError(f"no Keras layer has the values of '{explained.tensor}'")
     row["nodes"] = explained.nodes
     for score in ("logit", "probability"):
         explained = Explained(source, None, score)
         _, found = explained.run(network.pictures, TARGETS)
-        expected, exact = gradients(layer, score)
+        expected, exact = closest(layers, score, found)
         row[f"default {score}"] = relative(found, expected)
         row[f"default {score} 64"] = [relative(found, exact), relative(expected, exact)]
         if score == "logit":
             row["largest"] = float(np.abs(expected).max())
 
-    tensor, layer = _near_a_third(source, activations, network.pictures)
+    tensor, layers = _near_a_third(source, activations, network.pictures)
     explained = Explained(source, tensor, "logit")
     _, found = explained.run(network.pictures, TARGETS)
-    expected, exact = gradients(layer, "logit")
-    row.update({"third tensor": tensor, "third layer": layer, "third shape": explained.shape})
+    expected, exact = closest(layers, "logit", found)
+    row.update({"third tensor": tensor, "third layer": layers[0], "third shape": explained.shape})
     row["operators"] = operators_behind(source, tensor)
     row["third largest"] = float(np.abs(expected).max())
     row["third logit"] = float(np.median(by_picture(found, expected)))
@@ -73,30 +79,31 @@ def _activations(model: Any, pictures: np.ndarray) -> dict[str, np.ndarray]:
     return {layer.name: np.asarray(v) for layer, v in zip(layers, values, strict=True)}
 
 
-def _find(activations: dict[str, np.ndarray], wanted: np.ndarray) -> str | None:
-    """The layer with these values, in TensorFlow's layout or the graph's."""
-    for name, values in activations.items():
-        for turned in (values, np.moveaxis(values, -1, 1)):
-            if (
-                turned.shape == wanted.shape
-                and float(np.median(by_picture(turned, wanted))) <= MATCH
-            ):
-                return name
-    return None
+def _with_values(activations: dict[str, np.ndarray], wanted: np.ndarray) -> list[str]:
+    """The layers with these values, in TensorFlow's layout or the graph's.
+
+    Several have them where several layers do the same to one tensor, as NASNet's ReLUs.
+    """
+    return [
+        name
+        for name, values in activations.items()
+        for turned in (values, np.moveaxis(values, -1, 1))
+        if turned.shape == wanted.shape and np.median(by_picture(turned, wanted)) <= MATCH
+    ]
 
 
 def _near_a_third(
     source: Any, activations: dict[str, np.ndarray], pictures: np.ndarray
-) -> tuple[str, str]:
+) -> tuple[str, list[str]]:
     graph = prepare(source.model).graph
     candidates = Layers(graph, find_score(graph, "logit").value).candidates()
     third = len(candidates) // 3
     near = sorted(candidates, key=lambda c: abs(candidates.index(c) - third))[: 2 * NEAR]
     names = [str(candidate.value.name) for candidate in near]
     for name, value in zip(names, tensors(source, names, pictures), strict=True):
-        layer = _find(activations, value)
-        if layer is not None:
-            return name, layer
+        layers = _with_values(activations, value)
+        if layers:
+            return name, layers
     raise LookupError(f"no Keras layer has the values of {', '.join(names[:3])}, ...")
 
 
