@@ -34,9 +34,13 @@ class Records:
     def add(self, record: dict[str, Any]) -> None:
         """Keep a record, in the file as well."""
         self.by_key[record["key"]] = record
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        if self.path is None:
+            return
+        broken = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
+        with self.path.open("a", encoding="utf-8") as stream:
+            # An interrupted run may have left half a line.
+            start = "\n" if broken else ""
+            stream.write(start + json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def measure(roads: Mapping[str, Road], seconds: float, base: str) -> dict[str, Any]:

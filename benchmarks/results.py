@@ -49,7 +49,8 @@ class Step:
     records: bool = False
     threads: bool = True
     needs: str | None = None
-    python: str | None = None  # the option that names another interpreter
+    python: str | None = None  # the option that names the interpreter to run it with
+    passes: str | None = None  # the option that names one which the program itself takes
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -82,6 +83,15 @@ STEPS = (
         environment={"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
     ),
     Step(
+        "openvino",
+        "against_openvino.py",
+        ("--seconds", "60"),
+        ("--seconds", "3"),
+        records=True,
+        needs="openvino_xai",
+        passes="openvino_python",
+    ),
+    Step(
         "engine",
         "engine_overhead.py",
         ("--seconds", "120"),
@@ -107,11 +117,9 @@ STEPS = (
 )
 
 
-def missing(step: Step, python: str) -> str | None:
-    """Why a step can't be run, or None."""
-    if not (FOLDER / step.program).exists():
-        return f"{step.program} is not there"
-    if step.needs is None or python != sys.executable:
+def missing(step: Step, elsewhere: str | None) -> str | None:
+    """Why a step can't be run, or None; `elsewhere` is another interpreter that may have it."""
+    if step.needs is None or elsewhere is not None:
         return None
     if importlib.util.find_spec(step.needs) is None:
         return f"{step.needs} is not installed"
@@ -120,8 +128,10 @@ def missing(step: Step, python: str) -> str | None:
 
 def run(step: Step, args: argparse.Namespace, records: Records) -> None:
     """Run a step and keep its records; one that fails is recorded as such."""
-    python = (getattr(args, step.python) if step.python else None) or sys.executable
-    reason = missing(step, python)
+    option = step.python or step.passes
+    elsewhere = getattr(args, option) if option else None
+    python = (elsewhere if step.python else None) or sys.executable
+    reason = missing(step, elsewhere)
     if reason is not None:
         print(f"  left out: {reason}", file=sys.stderr)
         records.by_key[step.name] = {"key": step.name, "reason": reason}  # tried again next time
@@ -131,6 +141,8 @@ def run(step: Step, args: argparse.Namespace, records: Records) -> None:
         words += ["--threads", str(args.threads)]
     if step.records:
         words += ["--records", str(args.output / "results.jsonl")]
+    if step.passes and elsewhere:
+        words += [f"--{step.passes.replace('_', '-')}", elsewhere]
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), **step.environment}
     done = subprocess.run(
         [python, str(FOLDER / step.program), *words],
@@ -181,6 +193,7 @@ def main() -> int:
     add("--report", action="store_true", help="only write the report")
     add("--output", type=Path, default=FOLDER, help="folder of RESULTS.md, plots, results.jsonl")
     add("--tensorflow-python", metavar="P", help="interpreter that has tensorflow and onnxcam")
+    add("--openvino-python", metavar="P", help="interpreter that has openvino_xai and onnxruntime")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     records = open_records(args)
