@@ -19,6 +19,10 @@ BY_RULE = {
     "Resize": "keep_aspect_ratio_policy",
     "ScatterElements": "reduction '(mul|max|min)'",
     "ScatterND": "reduction '(mul|max|min)'",
+    "LSTM": "peepholes|layout 1",  # onnxruntime's CPU provider has no kernel for layout 1 either
+    "GRU": "layout 1",
+    "RNN": "layout 1",
+    "RoiAlign": "mode 'max'",
     "DequantizeLinear": "blocked quantisation",
     # onnx fails where an input is left out before one that is given
     "Attention": "cannot write it as simpler operators",

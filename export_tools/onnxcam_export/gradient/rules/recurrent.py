@@ -149,8 +149,8 @@ def _check(n: ir.Node) -> None:
     found = [reason for reason, there in reasons.items() if there]
     if found:
         raise UnsupportedOpError(
-            f"{' and '.join(found)} has no derivative here; export the model without it, or with "
-            "the recurrence unrolled"
+            f"no derivative here with {' and '.join(found)}; export the model without, or with the "
+            "recurrence unrolled"
         )
 
 
