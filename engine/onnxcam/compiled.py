@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from onnxcam.errors import MissingExtraError
-from onnxcam.native.loader import INSTALLED, LibraryError, load
-from onnxcam.native.table import TABLE
+from onnxcam.native.loader import Library, LibraryError
+from onnxcam.native.table import TABLE, Kernel
 from onnxcam.native.work_arrays import with_work_space
 
 VARIABLE = "ONNXCAM_KERNELS"
@@ -28,41 +27,43 @@ VARIABLE = "ONNXCAM_KERNELS"
 def __getattr__(name: str) -> Callable[..., Any]:
     if name.startswith("_"):  # Python itself asks for some of these
         raise AttributeError(f"module 'onnxcam.compiled' has no attribute {name!r}")
-    function = _library().get(name) or _jitted(name)
+    library = _library()
+    row = next((row for row in TABLE if row.name == name), None)
+    function = library.function(row) if library and row else _jitted(name, row)
     globals()[name] = function
     return function
 
 
-@functools.cache
 def origin() -> str:
     """Where the kernels come from: the path of the library, or "jit"."""
-    wanted = os.environ.get(VARIABLE, "")
-    path = INSTALLED if wanted in ("", "library") else Path(wanted)
-    return str(path) if _library() else "jit"
+    library = _library()
+    return str(library.path) if library else "jit"
 
 
 @functools.cache
-def _library() -> Mapping[str, Callable[..., Any]]:
-    """The library's kernels; empty where Numba is to compile them."""
+def _library() -> Library | None:
+    """The library; None where Numba is to compile the kernels."""
     wanted = os.environ.get(VARIABLE, "")
     if wanted == "jit":
-        return {}
+        return None
     if wanted not in ("", "library"):
-        return load(Path(wanted))
+        return Library(Path(wanted))
     try:
-        return load()
+        return Library()
     except LibraryError as error:
         if wanted == "library":
             raise
+        import importlib.util
+
         if importlib.util.find_spec("numba") is None:
             raise MissingExtraError(
                 f"the kernels are not compiled: {error}, and numba is not installed; "
                 "pip install 'onnxcam[jit]', or build the library: onnxcam native build"
             ) from error
-        return {}
+        return None
 
 
-def _jitted(name: str) -> Callable[..., Any]:
+def _jitted(name: str, row: Kernel | None) -> Callable[..., Any]:
     try:
         kernels = importlib.import_module("onnxcam.kernels")
     except ModuleNotFoundError as error:
@@ -74,5 +75,4 @@ def _jitted(name: str) -> Callable[..., Any]:
     found = getattr(kernels, name, None)
     if found is None:
         raise AttributeError(f"onnxcam has no kernel {name!r}")
-    row = next((row for row in TABLE if row.name == name), None)
     return found if row is None or not row.scratch else with_work_space(row, found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -123,6 +122,8 @@ def _nearest(labels: Sequence[str], wanted: str) -> str:
     for label in labels:
         for part in split_synset(label)[1].split(","):
             names.setdefault(_key(part), part.strip())
+    import difflib
+
     near = difflib.get_close_matches(wanted, names, n=3)
     near += [key for key in names if len(wanted) > 2 and wanted in key and key not in near]
     if not near:

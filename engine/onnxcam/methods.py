@@ -5,7 +5,6 @@ The exporter's graph builders bear the same names.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,6 +58,8 @@ def find_method(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name]
+    import difflib
+
     near = difflib.get_close_matches(str(name).casefold(), METHODS, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     raise MethodError(f"method '{name}' is unknown{hint}; known are {', '.join(METHODS)}")

@@ -8,6 +8,8 @@ from pathlib import Path
 from onnxcam.native.table import TABLE
 
 _PACKAGE = Path(__file__).parent.parent
+# The modules of this package that decide what is in a library.
+_COMPILING = ("arrays", "codegen", "codes", "dispatch", "entries", "interface", "link", "targets")
 
 
 def interface_id() -> str:
@@ -17,10 +19,11 @@ def interface_id() -> str:
 
 def sources_id() -> str:
     """Changes with the kernels and with what compiles them."""
+    paths = sorted((_PACKAGE / "kernels").glob("*.py"))
+    paths += [_PACKAGE / "native" / f"{name}.py" for name in _COMPILING]
     found = 0
-    for folder in ("kernels", "native"):
-        for path in sorted((_PACKAGE / folder).glob("*.py")):
-            found = zlib.crc32(path.name.encode() + path.read_bytes(), found)
+    for path in paths:
+        found = zlib.crc32(path.name.encode() + path.read_bytes(), found)
     return f"{found:08x}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxcam.native.table import SIZE_IN_BYTES, Array, Kernel, Parameter
 
@@ -25,8 +25,7 @@ C_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Argument:
+class Argument(NamedTuple):
     """An argument in C: `kind` is "pointer", "stride", "number", "size", "scratch" or "room".
 
     Scratch is the one block of work space, room its size in bytes. `source` is the parameter that
@@ -50,8 +49,7 @@ class Argument:
         return f"{'const ' * (self.source.role == 'in')}{kind} *{self.name}"
 
 
-@dataclass(frozen=True)
-class Function:
+class Function(NamedTuple):
     """A C function: `returns` is a dtype; `tells_room` if it returns how much work space is due."""
 
     name: str

@@ -14,7 +14,7 @@ import numpy as np
 from onnxcam.errors import InputError, OnnxcamError
 from onnxcam.native.build_id import build_id, in_checkout, interface_id
 from onnxcam.native.interface import PREFIX, Function, functions, room, row_bytes
-from onnxcam.native.table import SIZE_IN_BYTES, TABLE, Array, Kernel
+from onnxcam.native.table import SIZE_IN_BYTES, Array, Kernel
 
 _LIBRARY_NAMES = {"win32": "onnxcam.dll", "darwin": "libonnxcam.dylib"}
 INSTALLED = Path(__file__).parent / "lib" / _LIBRARY_NAMES.get(sys.platform, "libonnxcam.so")
@@ -115,16 +115,6 @@ class Library:
             raise InputError(f"{name}: {bytes(text(code)).decode()}")
 
 
-def load(path: Path = INSTALLED) -> dict[str, Callable[..., None]]:
-    """Every kernel of a library by name.
-
-    Raises:
-        LibraryError: as :class:`Library`.
-    """
-    library = Library(path)
-    return {kernel.name: library.function(kernel) for kernel in TABLE}
-
-
 class _Space(threading.local):
     """Each thread's work space, kept for the next call: none is allocated a frame."""
 
@@ -188,10 +178,8 @@ def _source(kernel: Kernel) -> str:
     """Source of the Python function: sizes from shapes, a check of every array, the call.
 
     Its parameters are the kernel's without the work arrays: that space is taken from `work_space`.
-    Arguments beyond them are ignored.
     """
     names = [each.name for each in kernel.visible]
-    names += ["*_"] if kernel.scratch else []
     return "\n".join([f"def {kernel.name}({', '.join(names)}):", *_lines(kernel)]) + "\n"
 
 

@@ -9,15 +9,14 @@ the work space is one block, and the sizes in the shapes are arguments of their 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 SIZE_IN_BYTES = {"uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "int64": 8}
 SIZE_IN_BYTES |= {"uint32": 4, "float32": 4, "float64": 8}
 
 
-@dataclass(frozen=True)
-class Array:
+class Array(NamedTuple):
     """An array argument.
 
     `shape` holds numbers, names of sizes, and expressions of names that occur elsewhere. `role` is
@@ -37,8 +36,7 @@ class Array:
     about: str = ""
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A finite number: `low` <= value <= `high`. The dtype "size" is as wide as a pointer."""
 
     name: str
@@ -51,8 +49,7 @@ class Number:
 Parameter = Array | Number
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(NamedTuple):
     """A row: a function that `onnxcam.kernels` exports, and its parameters.
 
     `sizes` limits sizes: (name, lowest, highest); any other is at least 1. `conditions` are

@@ -23,7 +23,7 @@ def with_work_space(kernel: Kernel, function: Callable[..., Any]) -> Callable[..
 
 
 def _source(kernel: Kernel) -> str:
-    lines = [f"def {kernel.name}({', '.join(each.name for each in kernel.visible)}, *_):"]
+    lines = [f"def {kernel.name}({', '.join(each.name for each in kernel.visible)}):"]
     lines += size_lines(kernel)
     sizes = "".join(f"{name}, " for name in kernel.size_names)
     lines.append(f"    if getattr(local, 'sizes', None) != ({sizes}):")
