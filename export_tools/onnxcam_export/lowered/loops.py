@@ -17,7 +17,8 @@ from onnxcam_export.gradient.shapes import constant, dims, int_attribute, ints_a
 from onnxcam_export.lowered.branches import unique_name
 
 # Nodes that a Loop or Scan may become; a longer one stays, and is refused where it is on the path.
-LARGEST_UNROLLED = 10_000
+# onnxruntime 1.31 loads long chains of small nodes in far worse than linear time: 8 s for 2,500.
+LARGEST_UNROLLED = 2_000
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ _FLAT = "its derivative is zero almost everywhere"
 _CHOICE = "what it chooses changes in jumps, which have no derivative"
 _SAMPLED = "onnxcam has no derivative for sampling at computed positions"
 _LOOP = (
-    "its number of rounds or its branch is decided at run time (or it would be more than 10,000 "
+    "its number of rounds or its branch is decided at run time (or it would be more than 2,000 "
     "nodes unrolled); export the model with the loop unrolled or the condition fixed"
 )
 _RANDOM = "its output is random"
