@@ -288,7 +288,7 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
 
 def _values(heatmap: Any) -> Map:
     array = np.asarray(heatmap)
-    if array.ndim != 2 or array.size == 0 or not np.issubdtype(array.dtype, np.floating):
+    if array.ndim != 2 or array.size == 0 or array.dtype.kind != "f":
         raise InputError(f"heatmap: expected float32 [h, w], got {array.dtype} {list(array.shape)}")
     if not np.isfinite(array).all():
         raise InputError("heatmap: holds NaN or infinite values")

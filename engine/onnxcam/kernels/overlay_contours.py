@@ -34,8 +34,8 @@ def coverage(
 
 @part
 def slope(low: float, high: float, steps: int) -> float:
-    """The difference per pixel; zero where there is only one pixel."""
-    return (high - low) / steps if steps > 0 else 0.0
+    """The difference per pixel over 0, 1 or 2 steps; zero where there is only one pixel."""
+    return (high - low) * (0.5 if steps == 2 else float(steps))
 
 
 @kernel
@@ -121,8 +121,10 @@ def overlay_contours(
                 weight = alpha * most
                 for c in range(3):
                     k = channels * x + c
-                    heat[k] = int(int(table[color, c]) * weight * 128.0 + 0.5) + 64
-                    shares[k] = int((1.0 - weight) * 32768.0 + 0.5)
+                    heat[k], shares[k] = 64, 32768
+                    if most > 0.0:
+                        heat[k] = int(int(table[color, c]) * weight * 128.0 + 0.5) + 64
+                        shares[k] = int((1.0 - weight) * 32768.0 + 0.5)
         source, target = y * picture.strides[0], y * out.strides[0]
         if picture.shape[2] == 1:
             to_rgb(picture, source, width, rgb)
