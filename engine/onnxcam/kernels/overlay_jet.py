@@ -3,7 +3,7 @@
 Each channel of JET rises and falls by four levels an index: it is ``382.5 - |4 i - c|`` clipped to
 0..255, with c = 765, 510 and 255 for red, green and blue (OpenCV's own heights are 383, 382, 383).
 So the rows of the map are kept as ``4 i - c`` of every byte, already multiplied by alpha, and a
-row of the picture takes 20 instructions for 16 bytes and no lookup. Colours are not cut into 256
+row of the picture takes 13 instructions for 16 bytes and no lookup. Colours are not cut into 256
 steps; they differ from those of the table by at most 2.5 levels, times alpha.
 
 The bytes at even places are worked on apart from those at odd ones: no byte has to change its
