@@ -4,10 +4,10 @@
     python benchmarks/soak.py FILE.cam.onnx         # an explaining file of your own
     python benchmarks/soak.py --maps 10000 --threads 8
 
-Each thread runs every method and every picture in an order of its own. The maps of the warm-up
-(a tenth of the number asked for) are computed by one thread; all later ones have to be equal to
-them, bit for bit. Exit status 1 if one is not, or if the process has grown by more than 1 MiB
-since the warm-up. Linux only (/proc).
+Each thread runs every method and every picture in an order of its own. What one thread
+computed at the start, all have to compute, bit for bit. Exit status 1 if one does not, or if the
+process has grown by more than 1 MiB since the warm-up (a tenth of the maps, by the same threads).
+Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -65,14 +65,29 @@ class Soak:
             if not np.array_equal(out, self.expected[job]):
                 self.differing += 1
 
-    def run(self, threads: int, count: int) -> None:
-        """`count` maps over so many threads."""
-        share = -(-count // threads)
-        workers = [threading.Thread(target=self.work, args=(i, share)) for i in range(threads)]
+    def run(self, threads: int, warm_up: int, count: int) -> tuple[int, int]:
+        """Resident bytes between `warm_up` and `count` maps of the same threads, and after."""
+        between, after = threading.Barrier(threads + 1), threading.Barrier(threads + 1)
+        go_on = threading.Event()
+
+        def thread(seed: int) -> None:
+            self.work(seed, -(-warm_up // threads))
+            between.wait()
+            go_on.wait()
+            self.work(seed, -(-count // threads))
+            after.wait()
+
+        workers = [threading.Thread(target=thread, args=(i,)) for i in range(threads)]
         for worker in workers:
             worker.start()
+        between.wait()
+        before = resident()
+        go_on.set()
+        after.wait()
+        grown = resident()
         for worker in workers:
             worker.join()
+        return before, grown
 
 
 def random_network() -> bytes:
@@ -91,10 +106,10 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=8)
     args = parser.parse_args()
     soak = Soak(Engine(args.file or random_network(), threads=1))
-    soak.run(args.threads, max(args.maps // 10, 50 * args.threads))
-    before, start = resident(), time.perf_counter()
-    soak.run(args.threads, args.maps)
-    seconds, growth = time.perf_counter() - start, resident() - before
+    start = time.perf_counter()
+    warm_up = max(args.maps // 10, 50 * args.threads)
+    before, after = soak.run(args.threads, warm_up, args.maps)
+    seconds, growth = time.perf_counter() - start, after - before
     print(
         f"{args.maps} maps, {args.threads} threads: {seconds:.1f} s, {soak.differing} differ, "
         f"{before / 2**20:.1f} MiB after the warm-up, {growth / 2**20:+.2f} MiB since"

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from onnxcam.attribution import attribute, check_method
 from onnxcam.binding import Workspace
-from onnxcam.colormaps import find_colormap
 from onnxcam.diagnosis import Diagnosis
 from onnxcam.engine import Engine
 from onnxcam.errors import InputError, PictureError
@@ -39,7 +38,7 @@ class Stream:
             ``log(0.5) / log(s)`` frames (6.6 for 0.9). It begins anew where the explained class
             changes. 0: every frame for itself.
         color: "RGB", or "BGR" for frames as OpenCV reads them; the overlay has the same order.
-        alpha, colormap: as for :func:`onnxcam.overlay`.
+        painting: options of :func:`onnxcam.overlay`: alpha, colormap, blend, threads, ...
 
     Attributes:
         map: after a frame, float32 [h, w] in [0, 1] at the layer's size, smoothed.
@@ -75,8 +74,7 @@ class Stream:
         layer: int | str | None = None,
         smoothing: float = 0.0,
         color: str = "RGB",
-        alpha: float | None = None,
-        colormap: str | NDArray[Any] = "jet",
+        **painting: Any,
     ) -> None:
         if not isinstance(smoothing, (int, float)) or not 0 <= smoothing < 1:
             raise InputError(f"smoothing: expected 0 to less than 1, got {smoothing!r}")
@@ -99,9 +97,7 @@ class Stream:
         self._layer = model.find_layer(layer)
         self._smoothing = np.float32(smoothing)
         self._bgr = color == "BGR"
-        table = find_colormap(colormap)
-        self._colormap = np.ascontiguousarray(table[:, ::-1]) if self._bgr else colormap
-        self._alpha = alpha
+        self._painting = painting
         self._workspace = Workspace(model.session)
         self._tensor = np.empty((1, *self._preparation.shape), self._preparation.dtype)
         self._mean: Map | None = None
@@ -130,7 +126,8 @@ class Stream:
         self.explain(frame)
         if out is None:
             out = self._workspace.buffers("overlay", frame.shape, np.uint8)
-        return overlay(self.map, frame, self._alpha, self._colormap, out, rectangle=self.rectangle)
+        rectangle, bgr = self.rectangle, self._bgr
+        return overlay(self.map, frame, out=out, rectangle=rectangle, bgr=bgr, **self._painting)
 
     def explain(self, frame: Pixels) -> Map:
         """Explain a frame without painting; see :meth:`__call__`.
