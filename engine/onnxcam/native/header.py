@@ -17,13 +17,12 @@ _HEAD = f"""/* libonnxcam {__version__}: from the outputs of an explaining ONNX 
  *
  * Made from engine/onnxcam/native/table.py; do not edit.
  *
- * Every kernel returns 0 or an error code and allocates nothing; with an error code other than
- * {PREFIX.upper()}ERROR_FINITE nothing has been read, and nothing has been written with any. All
+ * Every kernel returns 0 or an error code, allocates nothing, and writes nothing with an error. All
  * functions may be called from several threads at once, as long as nobody writes what another
  * reads. Arrays are row-major and lie apart from each other unless said otherwise. An array with a
  * row stride has its rows that many bytes apart, at least the length of a row; all others are
  * contiguous. Shapes are given as [rows, columns, ...]. What is called finite is looked through
- * for NaN and infinity; where it is not, they come out as NaN, never as a crash.
+ * for NaN and infinity; elsewhere they are carried through, and never a crash.
  *
  * Results are the same, bit for bit, on every processor (what is NaN is NaN on all of them).
  */
