@@ -4,12 +4,13 @@
 
 openvino_xai wants an older OpenVINO and NumPy than PyTorch does today, so it lives in an
 environment of its own (`pip install openvino_xai onnxruntime pillow`); this program exports the
-files and runs itself there. Recipro-CAM is not Grad-CAM: it runs the network's head once for every
-position of the layer, with all other positions left out. Where the head is a mean over space and a
-linear layer, as in these two networks, its map is Grad-CAM's before the ReLU, up to scale and
-offset (and for a Gaussian over neighbours, which is switched off by a layer of one position only,
-so it stays): the two maps have to correlate with at least 0.7 before anything is timed. One
-process, as many cores as threads, batch 1, tensor in and map out.
+files and runs itself there. Recipro-CAM runs the network's head once for every position of the
+layer, with all other positions zero, for all classes. Where the head is a mean over space and a
+linear layer, as in these two networks, its map is Grad-CAM's before the ReLU, over its own range:
+the two must agree within 0.05 before anything is timed (not 0.01 as elsewhere: OpenVINO computes
+in bfloat16 by default where the processor can, which the plain forward pass shows as well: scores
+0.5 % off, 1e-6 in float32). It is left at that, since its users get the same; the record says
+which. One process, as many cores as threads, batch 1, tensor in and map out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
-LEAST_CORRELATION = 0.7
+LARGEST_DIFFERENCE = 0.05
 OURS, THEIRS = "onnxcam", "openvino_xai, Recipro-CAM"
 
 
@@ -74,10 +75,10 @@ def against(folder: Path, threads: int, seconds: float) -> dict[str, Any]:
         explanation = explainer(image, targets=target, resize=False, colormap=False)
         return explanation.saliency_map[target]
 
-    found, ours = explain(), engine.maps(image, target, signed=True)[0]
-    checked = compare(found / found.max(), ours / np.abs(ours).max())
-    if not checked["correlation"] >= LEAST_CORRELATION:
-        raise AssertionError(f"maps correlate with {checked['correlation']:.3f} only; not timed")
+    signed = engine.maps(image, target, signed=True)[0]
+    checked = compare(explain() / 255, (signed - signed.min()) / np.ptp(signed))
+    if not checked["difference"] <= LARGEST_DIFFERENCE:
+        raise AssertionError(f"maps differ by {checked['difference']:.3g}; not timed")
     record = measure(
         {
             OURS: lambda: engine.maps(image, target),
@@ -88,7 +89,12 @@ def against(folder: Path, threads: int, seconds: float) -> dict[str, Any]:
         seconds,
         OURS,
     )
-    return record | {"checked": {THEIRS: checked}, "skipped": {}, "openvino": openvino.__version__}
+    return record | {
+        "checked": {THEIRS: checked},
+        "skipped": {},
+        "openvino": openvino.__version__,
+        "precision": str(compiled.get_property("INFERENCE_PRECISION_HINT")),
+    }
 
 
 def main() -> None:

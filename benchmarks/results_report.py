@@ -26,7 +26,7 @@ AGAINST = """\
 Networks have random weights and see 224x224 pixels. A batch: tensor in, maps out. Ten classes: of
 one picture. End to end: a decoded picture of 640x480 in, its overlay out. `x onnxcam` is how many
 times onnxcam's time something takes; `map differs by` the largest difference between its maps and
-onnxcam's in its own scaling, maps lying between 0 and 1 (0.01 is the limit). The plain forward
+onnxcam's in its own scaling, maps lying between 0 and 1 (limit 0.01, OpenVINO 0.05). The plain forward
 passes explain nothing."""
 
 TITLES = {
@@ -212,7 +212,8 @@ def _against(record: dict[str, Any]) -> str:
             f"{check['difference']:.1e}" if check else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"{record['rounds']} rounds."])
+    precision = f" OpenVINO's precision: {record['precision']}." if "precision" in record else ""
+    return "\n".join([*lines, "", f"{record['rounds']} rounds.{precision}"])
 
 
 def _spread(found: dict[str, float], digits: int) -> str:
