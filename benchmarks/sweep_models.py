@@ -135,17 +135,6 @@ TIMM_ARGUMENTS: dict[str, dict[str, Any]] = {
     "naflexvit_base_patch16_gap": SMALL_VIT,
 }
 
-# Very deep, and with few pixels in their last stages: what batch norms learn from some random
-# pictures fits others so badly that values grow from layer to layer, and two runtimes' roundings
-# end in different scores. They learn from the pictures that are compared.
-CHAOTIC = frozenset(
-    """
-    efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6 efficientnet_b7
-    efficientnet_v2_s efficientnet_v2_m efficientnet_v2_l resnet152 efficientnetv2_rw_t fbnetv3_b
-    EfficientNetB0 InceptionResNetV2
-    """.split()
-)
-
 # Where the smallest possible side leaves one position at the last layer.
 TIMM_SIZES = {"inception_v3": 128, "inception_v4": 160}
 
