@@ -76,7 +76,8 @@ def markdown(rows: Sequence[Row]) -> str:
     """Totals by library, every exception with its cause, and the whole table."""
     parts = [
         "# Gradients against autograd\n",
-        "Made by `python benchmarks/sweep_gradients.py --table benchmarks/sweep_results.md`; "
+        "Made by `python benchmarks/sweep_gradients.py --exporter torchscript --table "
+        "benchmarks/sweep_results.md`; "
         "random weights, five pictures. Errors are relative to a picture's largest gradient: at "
         "the default layer the highest of all pictures, at one third of the depth the median "
         "(in float32 a ReLU flips for one picture and not for another).\n",
