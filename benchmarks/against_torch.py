@@ -30,7 +30,6 @@ from against_records import Records, Road, compare, measure, show
 from explaining_cost import session  # puts tests/ onto the path
 from peers_torch import Maps, Peer, make_peers
 from PIL import Image
-from torchvision.transforms import functional as transforms
 
 from helpers_torchvision import torchvision
 from onnxcam import Engine
@@ -139,6 +138,7 @@ def photograph() -> np.ndarray:
 
 def prepared(pixels: np.ndarray) -> torch.Tensor:
     """A picture as torchvision's transforms make a tensor of it."""
+    transforms = torchvision.transforms.functional
     resized = transforms.resize(Image.fromarray(pixels), [SIZE, SIZE])
     tensor = transforms.normalize(transforms.to_tensor(resized), MEAN, DEVIATION)
     return tensor[None]

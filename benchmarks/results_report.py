@@ -26,8 +26,8 @@ AGAINST = """\
 Networks have random weights and see 224x224 pixels. A batch: tensor in, maps out. Ten classes: of
 one picture. End to end: a decoded picture of 640x480 in, its overlay out. `x onnxcam` is how many
 times onnxcam's time something takes; `map differs by` the largest difference between its maps and
-onnxcam's in its own scaling, maps lying between 0 and 1 (limit 0.01, OpenVINO 0.05). The plain forward
-passes explain nothing."""
+onnxcam's in its own scaling, maps lying between 0 and 1 (limit 0.01, OpenVINO 0.05). The plain
+forward passes explain nothing."""
 
 TITLES = {
     "engine": ("The engine's own overhead", "`maps`: array in, map out. `stream`: frame in, "
