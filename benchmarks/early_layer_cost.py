@@ -3,14 +3,21 @@
     python benchmarks/early_layer_cost.py [--networks NAME ...]      # random weights; needs torch
 
 The layer lies at one third of the candidates, at the next place where the graph can be cut in two.
-Three sessions take turns: the plain model, the explaining one, and the plain model from the layer
-on. The ratio is (explaining - plain) / (plain from the layer on), the median over the rounds.
+Five sessions take turns: the plain model, the explaining one, the plain model from the layer on,
+and two that show what is unavoidable: the explaining model without the derivatives of its
+activation functions (`linear`: wrong numbers, but all of the convolutions' and sums' work), and one
+elementwise product of the shape of each of them (`passes`: the least that an activation's
+derivative can cost, two tensors read and one written).
+
+The ratios are (explaining - plain) / (plain from the layer on), and the floor's
+(linear - plain + passes) / (plain from the layer on); medians over the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -45,10 +52,92 @@ def cut(plain: onnx.ModelProto) -> tuple[str, onnx.ModelProto]:
     raise SystemExit("no layer cuts the graph in two")
 
 
+def slopes(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str]]:
+    """The emitted nodes that multiply by an activation's slope, and the gradient they take.
+
+    Where(mask, gradient, 0) of ReLU and its kind, and Mul(gradient, s + y (1 - s)) of SiLU.
+    """
+    producers = {name: node for node in model.graph.node for name in node.output}
+
+    def made_by(name: str, op_type: str) -> onnx.NodeProto | None:
+        node = producers.get(name)
+        return node if node is not None and node.op_type == op_type else None
+
+    for node in model.graph.node:
+        if not node.name.startswith("cam/"):
+            continue
+        if node.op_type == "Where" and (
+            made_by(node.input[0], "And") or made_by(node.input[0], "Greater")
+        ):
+            yield node, node.input[1]
+        elif node.op_type == "Mul":
+            for gradient, slope in (node.input, reversed(node.input)):
+                added = made_by(slope, "Add")
+                if added is not None and any(made_by(x, "Sigmoid") for x in added.input):
+                    yield node, gradient
+
+
+def without(model: onnx.ModelProto, removed: list[tuple[onnx.NodeProto, str]]) -> onnx.ModelProto:
+    """The model without these nodes, and without what only they needed."""
+    instead = {node.output[0]: gradient for node, gradient in removed}
+
+    def resolved(name: str) -> str:
+        while name in instead:
+            name = instead[name]
+        return name
+
+    needed = {output.name for output in model.graph.output}
+    kept = []
+    for node in reversed(model.graph.node):
+        if node.output[0] in instead or not needed.intersection(node.output):
+            continue
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        del copy.input[:]
+        copy.input.extend(resolved(name) for name in node.input)
+        needed.update(copy.input)
+        kept.append(copy)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:], result.graph.value_info[:]
+    result.graph.node.extend(reversed(kept))
+    return result
+
+
+def passes(shapes: list[list[int]]) -> onnx.ModelProto:
+    """A product of two tensors of each shape."""
+    inputs, outputs, nodes = {}, [], []
+    for number, shape in enumerate(shapes):
+        names = [f"{side}_{'x'.join(map(str, shape))}" for side in "ab"]
+        for name in names:
+            inputs[name] = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        nodes.append(onnx.helper.make_node("Mul", names, [f"y{number}"]))
+        outputs.append(
+            onnx.helper.make_tensor_value_info(f"y{number}", onnx.TensorProto.FLOAT, shape)
+        )
+    graph = onnx.helper.make_graph(nodes, "passes", list(inputs.values()), outputs)
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def shapes_of(model: onnx.ModelProto, names: list[str]) -> list[list[int]]:
+    """Shapes for a batch of one, of the tensors that have four axes."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    known = {
+        value.name: [side.dim_value or 1 for side in value.type.tensor_type.shape.dim]
+        for value in inferred.graph.value_info
+    }
+    return [known[name] for name in names if len(known.get(name, [])) == 4]
+
+
 def measure(plain: onnx.ModelProto, rounds: int, threads: int) -> tuple[str, np.ndarray]:
-    """The layer's name and milliseconds [3, rounds]: plain, explaining, head alone."""
+    """The layer's name and milliseconds [5, rounds]: plain, explaining, head, linear, passes."""
     layer, head = cut(plain)
-    sessions = [session(m, threads) for m in (plain, from_onnx(plain, layer), head)]
+    explaining = from_onnx(plain, layer)
+    removed = list(slopes(explaining))
+    sides = shapes_of(explaining, [node.output[0] for node, _ in removed])
+    models = (plain, explaining, head, without(explaining, removed), passes(sides))
+    sessions = [session(model, threads) for model in models]
     rng = np.random.default_rng(0)
     feeds = []
     for ran in sessions:
@@ -60,7 +149,7 @@ def measure(plain: onnx.ModelProto, rounds: int, threads: int) -> tuple[str, np.
             else:
                 feed[value.name] = rng.uniform(0, 1, shape).astype(np.float32)
         feeds.append(feed)
-    times = np.zeros((3, rounds))
+    times = np.zeros((len(sessions), rounds))
     for number in range(-3, rounds):
         for row, (ran, feed) in enumerate(zip(sessions, feeds, strict=True)):
             start = time.perf_counter()
@@ -75,14 +164,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    print("| model | layer | plain ms | explaining ms | head ms | extra / head |")
-    print("|---|---|---|---|---|---|")
+    print("| model | layer | plain ms | explaining ms | head ms | extra / head | floor / head |")
+    print("|---|---|---|---|---|---|---|")
     for name in args.networks:
         layer, times = measure(random_network(name), args.rounds, args.threads)
-        plain, explaining, head = np.median(times, axis=1)
+        plain, explaining, head, *_ = np.median(times, axis=1)
         ratio = np.median((times[1] - times[0]) / times[2])
+        floor = np.median((times[3] - times[0] + times[4]) / times[2])
         print(
-            f"| {name} | {layer} | {plain:.1f} | {explaining:.1f} | {head:.1f} | {ratio:.2f} |",
+            f"| {name} | {layer} | {plain:.1f} | {explaining:.1f} | {head:.1f} | {ratio:.2f} "
+            f"| {floor:.2f} |",
             flush=True,
         )
 
