@@ -40,7 +40,7 @@ from onnxcam_export.sources import pytorch
 LAYERS = {
     "resnet18": "layer4",
     "resnet50": "layer4",
-    "mobilenet_v2": "features",
+    "mobilenet_v2": "features.18",
     "densenet121": "features.norm5",
 }
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -65,7 +65,8 @@ class Subject:
     def __init__(self, name: str, threads: int) -> None:
         torch.manual_seed(0)
         self.name = name
-        self.module = torchvision.models.get_model(name, weights=None).eval()
+        self.module = torchvision.models.get_model(name, weights=None)
+        calibrate(self.module)
         example = torch.zeros(1, 3, SIZE, SIZE)
         layer = LAYERS[name]
         one = from_torch(self.module, example, layer, preprocess=PREPROCESS)
@@ -87,6 +88,20 @@ class Subject:
                 return self.module(tensor)
 
         return {PLAIN: lambda: self.scores(images), PLAIN_TORCH: in_torch}
+
+
+def calibrate(module: torch.nn.Module) -> None:
+    """Statistics of the batch norms as of a trained network's.
+
+    With those that they begin with, MobileNetV2's last activation is so small that the 1e-8 which
+    torchcam adds to a map's maximum outweighs it.
+    """
+    for norm in module.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.momentum = 1.0
+    with torch.no_grad():
+        module.train()(torch.randn(4, 3, SIZE, SIZE))
+    module.eval()
 
 
 def check(name: str, peer: Peer, found: Maps, ours: Maps) -> dict[str, float]:
