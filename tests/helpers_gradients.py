@@ -259,7 +259,9 @@ class GroupNormalization(OpRun):
 
 
 class GridSample(ReferenceGridSample):
-    """onnx's reference rounds positions to float32, and knows the modes by their new names only."""
+    """onnx's reference rounds positions to float32, knows the modes by their new names only, and
+    moves a cubic position to the border, where onnxruntime and PyTorch move the pixels it reads.
+    """
 
     def _gs_denormalize_coordinates(self, n, dims, align_corners):  # type: ignore[no-untyped-def]
         pairs = zip(n, dims, strict=True)
@@ -267,7 +269,24 @@ class GridSample(ReferenceGridSample):
 
     def _run(self, x, grid, mode=None, padding_mode=None, align_corners=None):  # type: ignore[no-untyped-def]
         mode = (mode or "linear").removeprefix("bi")
+        if mode == "cubic" and padding_mode == "border":
+            return super()._run(
+                *self._widened(x, grid, align_corners), mode, "zeros", align_corners
+            )
         return super()._run(x, grid, mode, padding_mode, align_corners)
+
+    @staticmethod
+    def _widened(x, grid, align_corners):  # type: ignore[no-untyped-def]
+        """The picture with its border repeated all around, and the positions in it."""
+        sides = np.array(x.shape[2:])
+        margins = 2 * sides + 4
+        wide = np.pad(x, [(0, 0), (0, 0), *((m, m) for m in margins)], mode="edge")
+        sides, margins = sides[::-1], margins[::-1]  # positions are x, y, z
+        if align_corners:
+            place = (grid + 1) / 2 * (sides - 1) + margins
+            return wide, 2 * place / (sides + 2 * margins - 1) - 1
+        place = ((grid + 1) * sides - 1) / 2 + margins
+        return wide, (2 * place + 1) / (sides + 2 * margins) - 1
 
 
 class AffineGrid(OpRun):

@@ -50,8 +50,15 @@ def photos():
     return {name: found for name, found in boxes.items() if not name.startswith("_")}
 
 
+def resized(path, size):
+    """Along the rows first, then the columns: Pillow 13 takes the order that is faster."""
+    picture = Image.open(path).convert("RGB")
+    wide = picture.resize((size, picture.height), Image.Resampling.BILINEAR)
+    return wide.resize((size, size), Image.Resampling.BILINEAR)
+
+
 def independent_input(path, model, size):
-    picture = Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    picture = resized(path, size)
     pixels = np.asarray(picture).astype(np.float32)
     if model["preprocess"]["color"] == "BGR":
         pixels = pixels[:, :, ::-1]
@@ -97,7 +104,7 @@ def test_integers_in_and_out():
     for name in photos():
         path = SHARED_DATA / "photos" / name
         result = engine.explain(path)
-        picture = Image.open(path).convert("RGB").resize((128, 128), Image.Resampling.BILINEAR)
+        picture = resized(path, 128)
         counts = plain.run(None, {"input": np.asarray(picture)[None]})[0].reshape(-1)
         assert counts.dtype == np.uint8
         assert result.target == counts.argmax(), name

@@ -106,7 +106,9 @@ def _taps(op: Ops, n: ir.Node, at: ir.Value, length: Length) -> tuple[ir.Value, 
     if mode == "nearest":
         place = op.Round(place)
     beyond = op.Or(op.Less(place, low), op.Greater(place, high))
-    if padding == "border":
+    if padding == "border" and mode not in ("cubic", "bicubic"):
+        # Cubic brings back its pixels only, in onnxruntime since 1.19 and in PyTorch (not in
+        # onnx's reference evaluator): the position says how far outside it is.
         place = op.Where(beyond, op.Clip(place, 0.0, last), place)
     elif padding == "reflection":
         place = op.Where(beyond, _reflected(op, place, low, high), place)
