@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import keras
 import numpy as np
-from sweep_gradients import NEAR, TARGETS, by_picture, relative
+from sweep_gradients import NEAR, TARGETS, by_picture, relative, set_third_errors
 from sweep_layers import Explained, operators_behind, tensors
 from sweep_networks import build_network, keras_twin
 from sweep_oracle import MATCH
@@ -65,9 +65,7 @@ def main(name: str) -> None:
     row["operators"] = operators_behind(source, tensor)
     row["third largest"] = float(np.abs(expected).max())
     row["third logit"] = float(np.median(by_picture(found, expected)))
-    pairs = by_picture(found, exact), by_picture(expected, exact)
-    row["third logit 64"] = [float(np.median(errors)) for errors in pairs]
-    row["third highest 64"] = [max(errors) for errors in pairs]
+    set_third_errors(row, by_picture(found, exact), by_picture(expected, exact))
     print(json.dumps(row))
 
 

@@ -39,7 +39,7 @@ def _gated(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value] | None:
                 if x is None or not _is_one_minus(complement, s):
                     continue
                 for g, factor in _orders(_mul(product)):
-                    if factor is x and {g, s} == set(_mul_inputs(direct)):
+                    if factor is x and (g, s) in _orders(_mul(direct)):
                         return g, x, s
     return None
 
@@ -48,7 +48,8 @@ def _product(
     op: Ops, g: ir.Value, x: ir.Value, s: ir.Value, slopes: dict[ir.Value, ir.Value]
 ) -> ir.Value:
     if s not in slopes:
-        y = next((n.outputs[0] for n in s.consumers() if set(_mul_inputs_of(n)) == {x, s}), None)
+        products = (n for n in s.consumers() if n.op_type == "Mul" and (x, s) in _orders(n))
+        y = next((node.outputs[0] for node in products), None)
         gated = y if y is not None else op.Mul(x, s)
         slopes[s] = op.Add(s, op.Mul(gated, op.Sub(1.0, s)))
     return op.Mul(g, slopes[s])
@@ -66,15 +67,6 @@ def _orders(node: ir.Node | None) -> list[tuple[ir.Value, ir.Value]]:
 def _mul(value: ir.Value) -> ir.Node | None:
     node = value.producer()
     return node if node is not None and node.op_type == "Mul" else None
-
-
-def _mul_inputs(value: ir.Value) -> tuple[ir.Value | None, ...]:
-    node = _mul(value)
-    return () if node is None else tuple(node.inputs)
-
-
-def _mul_inputs_of(node: ir.Node) -> tuple[ir.Value | None, ...]:
-    return tuple(node.inputs) if node.op_type == "Mul" else ()
 
 
 def _input_of(value: ir.Value, op_type: str) -> ir.Value | None:
