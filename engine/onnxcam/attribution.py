@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcam.buffers import Place, new_array
-from onnxcam.contract import ACTIVATION, GRADIENT, HEATMAP, WEIGHTS, output_name
+from onnxcam.contract import ACTIVATION, GRADIENT, HEATMAP, WEIGHTS, Contract, output_name
 from onnxcam.errors import MethodError, ModelError
 from onnxcam.methods import DEFAULT_METHOD, find_method
 from onnxcam.painting import check_out
@@ -34,25 +34,38 @@ class Attribution:
     slopes: NDArray[Any] | None
 
 
-def check_method(name: str, emit: str) -> str:
-    """`name`, if a file that emits `emit` can be explained with it.
+def check_method(name: str | None, contract: Contract) -> str | None:
+    """The method that a file is explained with: the one of that name, or the file's own.
+
+    Without a name, Grad-CAM; of a file that emits the finished heatmap its method, or None where
+    it does not say which.
 
     Raises:
-        MethodError: an unknown method, or one that needs more than the file puts out.
+        MethodError: an unknown method, one that needs more than the file puts out, or another one
+            than the finished heatmap's.
     """
-    find_method(name)
-    if emit != "gradient" and name != DEFAULT_METHOD:
+    if name is not None:
+        find_method(name)
+    if contract.emit == "heatmap":
+        if name not in (None, contract.method or DEFAULT_METHOD):
+            of = f" of '{contract.method}'" if contract.method else ""
+            raise MethodError(
+                f"method '{name}': the file emits the finished heatmap{of}; export it with "
+                f"method='{name}', or with emit='gradient' for a choice of methods"
+            )
+        return contract.method
+    if contract.emit == "weights" and name not in (None, DEFAULT_METHOD):
         raise MethodError(
-            f"method '{name}' needs the gradient, the file emits '{emit}'; "
+            f"method '{name}' needs the gradient, the file emits '{contract.emit}'; "
             "export it with emit='gradient'"
         )
-    return name
+    return name or DEFAULT_METHOD
 
 
 def attribute(
     outputs: Mapping[str, NDArray[Any]],
     emit: str,
-    method: str,
+    method: str | None,
     layer: int = 0,
     *,
     several: bool = True,
@@ -63,7 +76,7 @@ def attribute(
     Args:
         outputs: arrays by name.
         emit: what the file puts out, a key of :data:`onnxcam.contract.OUTPUTS_OF_EMIT`.
-        method: a key of :data:`onnxcam.methods.METHODS`.
+        method: a key of :data:`onnxcam.methods.METHODS`; of no account for a finished heatmap.
         layer: the layer's number.
         several: whether a finished heatmap has the axis of targets.
         place: gives the arrays "raw", "finished" (float32) and "summary" (float64) of a shape,
@@ -89,7 +102,8 @@ def attribute(
     else:
         gradient = _float32(outputs[output_name(GRADIENT, layer)])
         slopes = _with_targets(gradient, activation.ndim, GRADIENT)
-        fits, kernel = (n, slopes.shape[1], c, *spatial), find_method(method).load()
+        kernel = find_method(method or DEFAULT_METHOD).load()
+        fits = (n, slopes.shape[1], c, *spatial)
     if slopes.shape != fits:
         name = WEIGHTS if emit == "weights" else GRADIENT
         raise ModelError(

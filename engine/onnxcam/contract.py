@@ -46,6 +46,7 @@ OUTPUTS_OF_EMIT: dict[str, tuple[str, ...]] = {
 SCORES = ("logit", "probability")
 OUTPUT_KINDS = ("logits", "softmax", "sigmoid", "raw")
 ACTIVATIONS = ("softmax", "sigmoid")
+HEATMAP_SIZES = ("map", "input")
 LAYOUTS = ("NCHW", "NHWC")
 COLOR_ORDERS = ("RGB", "BGR", "GRAY")
 RESIZE_MODES = ("stretch", "crop")
@@ -237,7 +238,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Contract:
-    """Everything that the engine needs to know beside the graph itself."""
+    """Everything that the engine needs to know beside the graph itself.
+
+    `method` and `heatmap_size` are of a file that emits the finished heatmap: the method's name
+    (None where the file does not say it), and whether the map has the layer's size (`map`) or that
+    of the picture input (`input`).
+    """
 
     layers: tuple[Layer, ...]
     output: Output
@@ -246,12 +252,15 @@ class Contract:
     score: str = "logit"
     labels: tuple[str, ...] | None = None
     producer: Mapping[str, str] = field(default_factory=dict)
+    method: str | None = None
+    heatmap_size: str = "map"
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise ContractError("contract: at least one layer is needed")
         _one_of("emit", self.emit, OUTPUTS_OF_EMIT, ContractError)
         _one_of("score", self.score, SCORES, ContractError)
+        _one_of("heatmap_size", self.heatmap_size, HEATMAP_SIZES, ContractError)
 
     @property
     def layer(self) -> Layer:
@@ -285,6 +294,8 @@ class Contract:
                 "scale": self.output.scale,
                 "zero_point": self.output.zero_point,
             }
+        if self.emit == "heatmap":
+            document |= {"method": self.method, "heatmap_size": self.heatmap_size}
         if len(self.layers) > 1:
             document["layers"] = [{"tensor": x.tensor, "name": x.name} for x in self.layers]
         return json.dumps(document, ensure_ascii=False)
@@ -346,6 +357,8 @@ class Contract:
             score=document["score"],
             labels=tuple(labels) if labels is not None else None,
             producer={_text(k): _text(v) for k, v in document.get("producer", {}).items()},
+            method=_text_or_none(document.get("method")),
+            heatmap_size=document.get("heatmap_size", "map"),
         )
 
 

@@ -14,7 +14,6 @@ from onnxcam.binding import Workspace
 from onnxcam.contract import Contract
 from onnxcam.errors import MethodError, PreprocessError, TargetError
 from onnxcam.explaining import explain_batch, share
-from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.model import Model
 from onnxcam.pictures import PictureLike, is_batch, open_picture
 from onnxcam.preprocess import Preparation
@@ -31,7 +30,8 @@ class Engine:
         model: path or content of a file that `onnxcam export` wrote.
         providers: onnxruntime's execution providers, by name or short name ("cuda"); None: CPU.
         threads: threads inside an operator; None for onnxruntime's own choice.
-        method: the CAM method of calls that name none, a key of :data:`onnxcam.methods.METHODS`.
+        method: the CAM method of calls that name none, a key of :data:`onnxcam.methods.METHODS`;
+            None for Grad-CAM, or the method of a file that emits the finished heatmap.
         preprocess: instead of the file's own: what :func:`onnxcam.presets.parse_preprocess` takes.
         labels: instead of the file's own: names in class order, or the path of a labels file.
         contract: for a file without one: what it would say.
@@ -41,7 +41,8 @@ class Engine:
         ContractError: the file has no contract, or one that contradicts its graph.
         PreprocessError: the preprocessing contradicts the model's input.
         InputError: the number of labels is not the number of classes.
-        MethodError: the method is unknown or needs more than the file puts out.
+        MethodError: the method is unknown, needs more than the file puts out, or is another one
+            than its finished heatmap's.
 
     Examples:
         >>> engine = Engine("resnet50.cam.onnx")  # doctest: +SKIP
@@ -54,14 +55,14 @@ class Engine:
         *,
         providers: Sequence[Any] | None = None,
         threads: int | None = None,
-        method: str = DEFAULT_METHOD,
+        method: str | None = None,
         preprocess: Any = None,
         labels: str | os.PathLike[str] | Sequence[str] | None = None,
         contract: Contract | None = None,
     ) -> None:
         self.model = Model(Session(model, providers, threads), contract)
         self.contract = self.model.contract
-        self.method = check_method(method, self.contract.emit)
+        self.method = check_method(method, self.contract)
         self.preprocess = find_preprocess(self.model, preprocess)
         self.labels = find_labels(self.model, labels)
         self._preparation: Preparation | None = None
@@ -159,7 +160,7 @@ class Engine:
             ModelError: the run fails.
         """
         preparation = self.preparation
-        name = check_method(self.method if method is None else method, self.contract.emit)
+        name = check_method(self.method if method is None else method, self.contract)
         several = is_batch(picture)
         sources = list(picture) if several else [picture]
         targets, is_list = self._targets_of_pictures(target, len(sources), several)
@@ -217,7 +218,7 @@ class Engine:
             ModelError: the run fails.
         """
         model, emit = self.model, self.contract.emit
-        name = check_method(self.method if method is None else method, emit)
+        name = check_method(self.method if method is None else method, self.contract)
         if signed and emit == "heatmap":
             raise MethodError(
                 "signed: the file emits the finished map; export with emit='gradient'"

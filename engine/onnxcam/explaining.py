@@ -25,7 +25,7 @@ def explain_batch(
     pictures: Sequence[Pixels],
     targets: list[list[int]],
     *,
-    method: str,
+    method: str | None,
     layer: int,
     further: Arrays,
     labels: tuple[str, ...] | None,
@@ -51,7 +51,6 @@ def explain_batch(
     scores = as_rows(outputs[output.name], output)
     if labels is not None:
         check_label_count(labels, scores.shape[1])
-    finished_map = model.contract.emit == "heatmap"
     results: list[list[Result]] = []
     for i, picture in enumerate(pictures):
         chances = probabilities(scores[i], output)
@@ -69,7 +68,7 @@ def explain_batch(
                     outputs=own,
                     diagnosis=diagnosis_of(model, found, i, k, chances, int(target)),
                     labels=labels,
-                    method=None if finished_map else method,
+                    method=method,
                     layer=model.contract.layers[layer].title,
                 )
                 for k, target in enumerate(chosen[i])

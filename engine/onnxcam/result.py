@@ -44,7 +44,8 @@ class Result:
 
     Attributes:
         picture: uint8 [H, W, 3], RGB, upright.
-        map: float32 [h, w] in [0, 1], at the layer's size; zero where `diagnosis` has a reason.
+        map: float32 [h, w] in [0, 1], at the layer's size (of a file that emits the finished
+            heatmap: at that heatmap's); zero where `diagnosis` has a reason.
         raw: float32 [h, w], the signed map before ReLU and scaling, as computed (of a file that
             emits the finished heatmap: that heatmap).
         rectangle: the part of the picture that the model saw, in its pixels.
@@ -55,7 +56,7 @@ class Result:
         outputs: the model's own outputs for this picture, by name, without the batch axis.
         diagnosis: minimum, maximum and positive share of `raw`, and why the map says nothing.
         labels: the class names, or None.
-        method: the CAM method's name; None where the file holds the finished heatmap.
+        method: the CAM method's name; None where a file of finished heatmaps does not say it.
         layer: the name of the explained layer.
     """
 

@@ -91,9 +91,7 @@ class Stream:
         self._preparation = engine.preparation
         model.named_inputs(None)
         self._wanted = np.array([[resolve_target(target, engine.labels, model.classes)]])
-        self._method = check_method(
-            engine.method if method is None else method, model.contract.emit
-        )
+        self._method = check_method(engine.method if method is None else method, model.contract)
         self._layer = model.find_layer(layer)
         self._smoothing = np.float32(smoothing)
         self._bgr = color == "BGR"

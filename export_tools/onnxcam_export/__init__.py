@@ -39,6 +39,9 @@ def from_onnx(
     target_input: bool = True,
     targets: int | None = None,
     emit: str = "gradient",
+    method: str | None = None,
+    heatmap_size: str | None = None,
+    input: str = "model",
     score_of: str = "class",
     grid: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
@@ -64,7 +67,12 @@ def from_onnx(
         size: (height, width) of the picture for `preprocess`, where the model leaves it open.
         target_input: False leaves `cam_target` out: always the class with the highest score.
         targets: K, for maps of K classes of each image in one run.
-        emit: `gradient`, or `weights`: its mean over space, which is all that Grad-CAM needs.
+        emit: `gradient`; `weights`: its mean over space, which is all that Grad-CAM needs; or
+            `heatmap`: the map itself, finished.
+        method: of the heatmap, a key of :data:`onnxcam.methods.METHODS`; None for Grad-CAM.
+        heatmap_size: of the heatmap: `map` (None), the layer's, or `input`, the picture input's.
+        input: `model`, the model's own input; or `uint8`: pictures of the input's size as bytes,
+            [N, H, W, 3] RGB ([N, H, W, 1] gray), normalised in the graph as `preprocess` says.
         score_of: `class`; or `element`, `region`, `dot`, `cosine`: a number made of the output,
             see :mod:`onnxcam_export.score_of`.
         grid: (height, width) of the grid on which the tokens of the named layer lie, for a
@@ -74,11 +82,15 @@ def from_onnx(
     Returns:
         The model: original inputs and outputs, plus `cam_target` int64 [N] ([N, K] with
         `targets`), `cam_activation` float32 [N, C, *spatial], and `cam_gradient` of the same
-        shape ([N, K, C, *spatial]) or `cam_weights` float32 [N, C] ([N, K, C]).
+        shape ([N, K, C, *spatial]) or `cam_weights` float32 [N, C] ([N, K, C]); or instead of
+        both `cam_heatmap` float32 [N, h, w] ([N, K, h, w]) in [0, 1]: ReLU, divided by its
+        maximum, zero everywhere where nothing is positive, NaN everywhere where the map holds
+        NaN or infinite values.
 
     Raises:
         OnnxcamError: ModelError (unreadable file), LayerError, UnsupportedOpError, ExportError,
-            PreprocessError, ContractError (labels), MissingExtraError (onnx not installed).
+            PreprocessError, MethodError, ContractError (labels), MissingExtraError (onnx not
+            installed).
     """
     need_onnx("exporting")
     from onnxcam_export.assemble import build
@@ -87,8 +99,8 @@ def from_onnx(
     return build(
         onnx_file.capture(model_or_path), layer=layer, score=score, activation=activation,
         output_name=output_name, input_name=input_name, preprocess=preprocess, labels=labels,
-        size=size, target_input=target_input, targets=targets, emit=emit, score_of=score_of,
-        grid=grid, output=output,
+        size=size, target_input=target_input, targets=targets, emit=emit, method=method,
+        heatmap_size=heatmap_size, input=input, score_of=score_of, grid=grid, output=output,
     ).model  # fmt: skip
 
 
@@ -107,6 +119,9 @@ def from_torch(
     target_input: bool = True,
     targets: int | None = None,
     emit: str = "gradient",
+    method: str | None = None,
+    heatmap_size: str | None = None,
+    input: str = "model",
     score_of: str = "class",
     grid: tuple[int, int] | None = None,
     dynamic_batch: bool = True,
@@ -133,7 +148,8 @@ def from_torch(
     return build(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, target_input=target_input,
-        targets=targets, emit=emit, score_of=score_of, grid=grid, output=output,
+        targets=targets, emit=emit, method=method, heatmap_size=heatmap_size, input=input,
+        score_of=score_of, grid=grid, output=output,
     ).model  # fmt: skip
 
 
@@ -152,6 +168,9 @@ def from_keras(
     target_input: bool = True,
     targets: int | None = None,
     emit: str = "gradient",
+    method: str | None = None,
+    heatmap_size: str | None = None,
+    input: str = "model",
     score_of: str = "class",
     grid: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
@@ -177,8 +196,8 @@ def from_keras(
     return build(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, size=size,
-        target_input=target_input, targets=targets, emit=emit, score_of=score_of, grid=grid,
-        output=output,
+        target_input=target_input, targets=targets, emit=emit, method=method,
+        heatmap_size=heatmap_size, input=input, score_of=score_of, grid=grid, output=output,
     ).model  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import onnx
@@ -20,13 +21,15 @@ from onnxcam_export.chosen_layers import choose_layers, take_activations
 from onnxcam_export.emission import emit as emit_gradients
 from onnxcam_export.framework_names import NAME_SCOPES
 from onnxcam_export.gradient.shapes import dims
+from onnxcam_export.heatmap import parse_heatmap
 from onnxcam_export.layers import Candidate, Layers
 from onnxcam_export.loading import prepare
 from onnxcam_export.score import Score, find_score
 from onnxcam_export.sources import GradientOracle, LayerLike, Source
+from onnxcam_export.uint8_input import check_input, take_bytes
 from onnxcam_export.writing import check, write
 
-EMITTED = ("gradient", "weights")
+EMITTED = ("gradient", "weights", "heatmap")
 IR_VERSIONS = (8, 10)  # onnxruntime, -node and -web of today read up to 10
 
 _LATER_DTYPES = frozenset(
@@ -50,6 +53,8 @@ class Built:
             autograd in the layout of the layer's tensor; None where the framework did not
             capture the layer.
         score: what is differentiated.
+        plain_picture: the plain model's own picture input; the contract's may be bytes.
+        unfinished: builds the same file with another `emit` and `input`.
     """
 
     model: onnx.ModelProto
@@ -57,6 +62,8 @@ class Built:
     layers: tuple[Candidate, ...]
     oracles: tuple[GradientOracle | None, ...]
     score: Score
+    plain_picture: Picture
+    unfinished: Callable[..., Built]
 
     @property
     def layer(self) -> Candidate:
@@ -77,7 +84,10 @@ def build(
     target_input: bool = True,
     targets: int | None = None,
     emit: str = "gradient",
+    method: str | None = None,
+    heatmap_size: str | None = None,
     score_of: str = "class",
+    input: str = "model",
     input_name: str | None = None,
     grid: tuple[int, ...] | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -88,6 +98,7 @@ def build(
         OnnxcamError: one of its kinds; see the public functions of :mod:`onnxcam_export`.
     """
     _check_options(targets, emit)
+    heatmap = parse_heatmap(emit, method, heatmap_size)
     model = prepare(source.model)
     graph = model.graph
     _refuse_explained(model)
@@ -111,16 +122,31 @@ def build(
         score=score,
         labels=_labels(labels, scored.classes),
         producer={"onnxcam": __version__, **source.producer},
+        method=heatmap.method if heatmap else None,
+        heatmap_size=heatmap.size if heatmap else "map",
     )
+    plain_picture = document.picture
+    check_input(input, picture_input, plain_picture)
     emit_gradients(
-        model, picture_input, scored, candidates,
-        kind=emit, target_input=target_input, per_image=targets,
+        model, picture_input, scored, candidates, kind=emit, heatmap=heatmap, layout=layout,
+        target_input=target_input, per_image=targets,
     )  # fmt: skip
+    if input == "uint8":
+        taken = take_bytes(model, picture_input, plain_picture)
+        document = replace(document, picture=taken)
     proto = _finish(model, document)
     check(proto)
     if output is not None:
         write(proto, output)
-    return Built(proto, document, candidates, tuple(oracle for _, oracle in chosen), scored)
+    unfinished = partial(
+        build, source, layer=layer, score=score, activation=activation, output_name=output_name,
+        preprocess=preprocess, size=size, target_input=target_input, targets=targets,
+        score_of=score_of, input_name=input_name, grid=grid,
+    )  # fmt: skip
+    return Built(
+        proto, document, candidates, tuple(oracle for _, oracle in chosen), scored,
+        plain_picture, unfinished,
+    )  # fmt: skip
 
 
 def _check_options(targets: int | None, emit: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxcam.contract import TARGET
 from onnxcam.errors import ExportError
+from onnxcam.methods import METHODS
 from onnxcam_export import need_onnx
 
 if TYPE_CHECKING:
@@ -60,8 +61,20 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--targets", metavar="K", type=int, help="maps of K classes of each image in one run"
     )
     parser.add_argument(
-        "--emit", choices=("gradient", "weights"), default="gradient",
-        help="weights: only the mean of the gradient over space, which Grad-CAM needs",
+        "--emit", choices=("gradient", "weights", "heatmap"), default="gradient",
+        help="weights: only the mean of the gradient over space, which Grad-CAM needs; "
+        "heatmap: the map itself, finished",
+    )  # fmt: skip
+    parser.add_argument(
+        "--method", metavar="M", help=f"of the heatmap, one of {', '.join(METHODS)} (gradcam)"
+    )
+    parser.add_argument(
+        "--heatmap-size", choices=("map", "input"),
+        help="of the heatmap: the layer's (map, the default) or the picture input's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--input", choices=("model", "uint8"), default="model",
+        help="uint8: the file takes pictures as bytes, [N, H, W, 3] RGB, and normalises them",
     )  # fmt: skip
     parser.add_argument(
         "--score-of", choices=("class", "element", "region", "dot", "cosine"), default="class",
@@ -106,6 +119,9 @@ def run(args: argparse.Namespace) -> int:
         input_name=args.input_name,
         targets=args.targets,
         emit=args.emit,
+        method=args.method,
+        heatmap_size=args.heatmap_size,
+        input=args.input,
         score_of=args.score_of,
         grid=_sides("--grid", args.grid, "14x14") if args.grid else None,
         preprocess=args.preprocess,

@@ -62,7 +62,7 @@ def _target_shape(proto: Any) -> list[int] | None:
 
 def _print_contract(contract: Contract, targets: list[int] | None) -> None:
     print("contract")
-    print(f"  emits       {contract.emit}")
+    print(f"  emits       {_emitted(contract)}")
     for layer in contract.layers:
         name = f" ({layer.name})" if layer.name and layer.name != layer.tensor else ""
         print(f"  layer       {layer.tensor}{name}")
@@ -78,6 +78,13 @@ def _print_contract(contract: Contract, targets: list[int] | None) -> None:
     shown = f"{len(labels)} ({labels[0]}, ...)" if labels else "none"
     print(f"  labels      {shown}")
     print(f"  made by     {', '.join(f'{k} {v}' for k, v in contract.producer.items())}")
+
+
+def _emitted(contract: Contract) -> str:
+    if contract.emit != "heatmap":
+        return contract.emit
+    size = {"map": "the layer's size", "input": "the input's size"}[contract.heatmap_size]
+    return f"heatmap ({contract.method or 'of an unknown method'}, {size})"
 
 
 def _print_layers(proto: Any, args: argparse.Namespace) -> int:

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from onnxcam import contract as names
-from onnxcam_export.exposure import channels_first_of, exposed_shape, grid_only
+from onnxcam_export.exposure import channels_first_of, exposed_shape, float32_of
 from onnxcam_export.gradient import Ops, gradient
 from onnxcam_export.gradient.ops import names_in
 from onnxcam_export.gradient.shapes import dims
+from onnxcam_export.heatmap import Heatmap, emit_heatmap
 from onnxcam_export.layers import Candidate
 from onnxcam_export.merging import merge_equal
 from onnxcam_export.rewrites import REWRITES, prune
 from onnxcam_export.score import Score
 from onnxcam_export.score_of import NEW_SCORES
+from onnxcam_export.spatial_mean import spatial_mean
 from onnxcam_export.stacking import stack_products
 from onnxcam_export.target import one_hot_seed, resolve_targets
 
@@ -27,6 +29,8 @@ def emit(
     layers: Sequence[Candidate],
     *,
     kind: str = "gradient",
+    heatmap: Heatmap | None = None,
+    layout: str = "NCHW",
     target_input: bool = True,
     per_image: int | None = None,
 ) -> None:
@@ -40,7 +44,10 @@ def emit(
         picture: its picture input.
         scored: what is differentiated.
         layers: by which activations.
-        kind: what is put out, `gradient` or `weights` (the mean of the gradient over space).
+        kind: what is put out: `gradient`, `weights` (the mean of the gradient over space) or
+            `heatmap`.
+        heatmap: which one, for the kind of that name.
+        layout: of the picture input, `NCHW` or `NHWC`.
         target_input: whether there is an input `cam_target`.
         per_image: K, targets an image; None for an input [N] and results without an axis K.
     """
@@ -70,7 +77,12 @@ def emit(
     seeds = [one_hot_seed(op, target, value) for target in targets]
     for index, layer in enumerate(layers):
         grads = [gradient(op, forward, value, seed, layer.value) for seed in seeds]
-        outputs += _layer_outputs(op, layer, grads, index, kind, per_image)
+        if heatmap is not None:
+            made = emit_heatmap(op, layer, grads, per_image, heatmap, picture, layout)
+            made.name = names.output_name(names.HEATMAP, index)
+            outputs.append(made)
+        else:
+            outputs += _layer_outputs(op, layer, grads, index, kind, per_image)
     chosen = [v for target in targets for v in (target.index, target.in_range)]
     merge_equal(op, keep=[*outputs, *seeds, *chosen])
     for target, seed in zip(targets, seeds, strict=True):
@@ -92,13 +104,13 @@ def _layer_outputs(
 ) -> list[ir.Value]:
     """`cam_activation` and `cam_gradient` or `cam_weights` of one layer."""
     shape = exposed_shape(layer)
-    activation = _float32(op, channels_first_of(op, layer.value, layer), layer)
+    activation = float32_of(op, channels_first_of(op, layer.value, layer), layer)
     if kind == "weights":
-        base, grads = names.WEIGHTS, [_spatial_mean(op, layer, grad) for grad in grads]
+        base, grads = names.WEIGHTS, [spatial_mean(op, layer, grad) for grad in grads]
         shape_of_grad = shape[:2]
     else:
         base, grads = names.GRADIENT, [channels_first_of(op, grad, layer) for grad in grads]
-        grads = [_float32(op, grad, layer) for grad in grads]
+        grads = [float32_of(op, grad, layer) for grad in grads]
         shape_of_grad = list(shape)
     result = grads[0]
     if per_image is not None:
@@ -110,47 +122,6 @@ def _layer_outputs(
         _named(op.Identity(activation), names.output_name(names.ACTIVATION, index), shape),
         _named(op.Identity(result), names.output_name(base, index), shape_of_grad),
     ]
-
-
-def _float32(op: Ops, value: ir.Value, layer: Candidate) -> ir.Value:
-    same = layer.value.dtype == ir.DataType.FLOAT
-    return value if same else op.Cast(value, to=ir.DataType.FLOAT)
-
-
-def _spatial_mean(op: Ops, layer: Candidate, grad: ir.Value) -> ir.Value:
-    """The mean over all axes but the batch and the channels, float32 [N, C]."""
-    rank = len(dims(layer.value))
-    axes = [axis for axis in range(1, rank) if axis != layer.channel_axis]
-    source = grid_only(op, grad, layer)
-    while (node := source.producer()) is not None and node.op_type == "Expand":
-        # The mean of what was repeated is the mean of what there was.
-        inner = node.inputs[0]
-        if inner is None or _known_rank(inner) != rank:
-            break
-        source = inner
-    return op.ReduceMean(_float32(op, source, layer), op.ints(*axes), keepdims=0)
-
-
-def _known_rank(value: ir.Value) -> int | None:
-    """The rank of an emitted value, where it is easily said."""
-    if value.shape is not None:
-        return len(value.shape)
-    node = value.producer()
-    if node is None:
-        return None
-    if node.op_type == "Reshape":
-        shape = node.inputs[1]
-        return None if shape is None or shape.shape is None else _fixed(shape.shape[0])
-    if node.op_type == "ReduceProd" and len(node.inputs) == 1:
-        return 0  # the number of pixels
-    if node.op_type in ("Mul", "Div", "Add", "Sub", "Where", "Neg", "Cast"):
-        ranks = [_known_rank(v) for v in node.inputs if v is not None]
-        return None if None in ranks else max(rank for rank in ranks if rank is not None)
-    return None
-
-
-def _fixed(size: int | ir.SymbolicDim) -> int | None:
-    return size if isinstance(size, int) else None
 
 
 def _append(op: Ops, scored: Score) -> ir.Value:

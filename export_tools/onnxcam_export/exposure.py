@@ -29,6 +29,29 @@ def channels_first_of(op: Ops, value: ir.Value, layer: Candidate) -> ir.Value:
     return value
 
 
+def float32_of(op: Ops, value: ir.Value, layer: Candidate) -> ir.Value:
+    """`value`, of the layer's dtype, as float32."""
+    same = layer.value.dtype == ir.DataType.FLOAT
+    return value if same else op.Cast(value, to=ir.DataType.FLOAT)
+
+
+def pixels_of(op: Ops, value: ir.Value, layer: Candidate) -> ir.Value:
+    """`value`, of the layer's layout, as [N, C, P], P being the product of the spatial axes.
+
+    Channels that stand last stay there until the last node, a Transpose, which onnxruntime makes
+    part of the product that reads it.
+    """
+    sizes = dims(layer.value)
+    channels = sizes[layer.channel_axis]
+    if layer.channel_axis != len(sizes) - 1 or channels is None:
+        value = channels_first_of(op, value, layer)
+        return op.Reshape(value, op.ints(0, 0, -1))
+    value = grid_only(op, value, layer)
+    if len(sizes) > 3:
+        value = op.Reshape(value, op.ints(0, -1, channels))
+    return op.Transpose(value, perm=[0, 2, 1])
+
+
 def exposed_shape(layer: Candidate) -> list[int | ir.SymbolicDim]:
     """[N, C, *spatial] of a layer."""
     assert layer.value.shape is not None

@@ -12,7 +12,9 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 
+from onnxcam.attribution import attribute
 from onnxcam.contract import (
+    ACTIVATION,
     GRADIENT,
     HIGHEST_SCORE,
     MASK,
@@ -22,14 +24,14 @@ from onnxcam.contract import (
     output_name,
 )
 from onnxcam.errors import ExportError
+from onnxcam.methods import DEFAULT_METHOD
 from onnxcam_export.assemble import Built
 from onnxcam_export.gradient.walk import path_between
 from onnxcam_export.layers import Candidate
 from onnxcam_export.loading import prepare
 from onnxcam_export.relaxed_quantization import RELAXED
 from onnxcam_export.sources import GradientOracle, Source
-
-Array = npt.NDArray[Any]
+from onnxcam_export.verify_runs import Array, plain_picture, quiet_options, random_feed, run
 
 # float32 itself wavers by up to some 2e-3 in the middle of a deep network; a wrong rule is off
 # by its whole value.
@@ -90,31 +92,101 @@ def verify_each(built: Built, source: Source, seed: int = 0) -> list[Verificatio
     from the activation on. Of several targets an image the first two and the last are compared;
     pooled weights with the pooled gradient, or along directions that are constant over space.
 
+    A finished heatmap does not show the gradient it was made from: that is compared in a file
+    which puts it out, and the heatmap with what the engine makes of it. Of an input of bytes the
+    activation is compared with that of the plain model.
+
     Raises:
         ExportError: the gradients differ, or the model cannot be run on random input.
     """
-    feed = _random_feed(built, seed)
-    session = ort.InferenceSession(
-        built.model.SerializeToString(), _quiet(), ["CPUExecutionProvider"]
-    )
-    try:
-        values = session.run(None, feed)
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        raise ExportError(f"verify: the model does not run on random input: {error}") from error
-    outputs = dict(zip([o.name for o in session.get_outputs()], values, strict=True))
+    if built.contract.emit == "heatmap":
+        return _verify_heatmaps(built, source, seed)
+    feed = random_feed(built, seed)
+    outputs = run(built, feed)
+    plain_feed = {**feed, built.contract.picture.name: plain_picture(built, feed)}
     found = []
     for index, layer in enumerate(built.layers):
         head: _Head | None = None
         for case in _cases(built, index, layer, feed, outputs):
             oracle = _oracle(built, index)
             if oracle is not None:
-                found.append(_against_framework(built, source, oracle, case, feed))
+                found.append(_against_framework(built, source, oracle, case, plain_feed))
             else:
-                head = head or _Head(built, source, layer, feed)
+                head = head or _Head(built, source, layer, plain_feed)
                 found.append(_against_differences(head, case, seed))
+    if built.plain_picture != built.contract.picture:
+        found.append(_activation_of_bytes(built, source, outputs, plain_feed))
+    return _refuse_wrong("gradient", found)
+
+
+def _activation_of_bytes(
+    built: Built, source: Source, outputs: dict[str, Array], plain_feed: dict[str, Array]
+) -> Verification:
+    prepared = prepare(source.model)
+    values = {str(v.name): v for node in prepared.graph for v in node.outputs}
+    tensor = str(built.layer.value.name)
+    fetched = _Head._fetch(source.model, [values[tensor]], plain_feed)[tensor]
+    expected = np.asarray(built.layer.exposed(fetched), np.float32)
+    actual = outputs[ACTIVATION]
+    largest = float(np.abs(expected).max())
+    return Verification(
+        "activation of bytes against the plain model's (largest)",
+        [float(np.abs(actual).max())],
+        [largest],
+        float(np.abs(actual - expected).max() / (largest or 1.0)),
+        _tolerance(source),
+    )
+
+
+def _tolerance(source: Source) -> float:
+    """For two runs of the same model, integers or halves in it rounded apart."""
+    graph = source.model.graph
+    halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    rounded = any(node.op_type == "QuantizeLinear" for node in graph.node) or any(
+        tensor.data_type in halves for tensor in graph.initializer
+    )
+    return TOLERANCE_ROUNDED if rounded else TOLERANCE
+
+
+def _verify_heatmaps(built: Built, source: Source, seed: int) -> list[Verification]:
+    """The gradient of the same export unfinished, and each heatmap against the engine's of it."""
+    method = built.contract.method
+    emit = "weights" if method == DEFAULT_METHOD else "gradient"
+    unfinished = built.unfinished(emit=emit, input="model")
+    found = verify_each(unfinished, source, seed)
+    feed = random_feed(built, seed)
+    plain_feed = {**feed, built.contract.picture.name: plain_picture(built, feed)}
+    ours, theirs = run(built, feed), run(unfinished, plain_feed)
+    several = TARGET in feed and feed[TARGET].ndim == 2
+    for index, layer in enumerate(built.layers):
+        actual = attribute(ours, "heatmap", method, index, several=several).finished
+        expected = attribute(theirs, emit, method, index).finished
+        for axis, side in enumerate(actual.shape[2:], start=2):
+            expected = _stretched(expected, axis, side)
+        title = f"layer '{layer.layer.title}', " if len(built.layers) > 1 else ""
+        found.append(
+            Verification(
+                f"{title}heatmap against the engine's {method} (mean of the map)",
+                [float(actual.mean())],
+                [float(expected.mean())],
+                float(np.abs(actual - expected).max()),
+                _tolerance(source),
+            )
+        )
+    return _refuse_wrong("heatmap", found)
+
+
+def _stretched(maps: Array, axis: int, side: int) -> Array:
+    """Linear along one axis: half-pixel centres, edges repeated."""
+    own = maps.shape[axis]
+    places = (np.arange(side) + 0.5) * own / side - 0.5
+    return np.apply_along_axis(lambda row: np.interp(places, np.arange(own), row), axis, maps)
+
+
+def _refuse_wrong(what: str, found: list[Verification]) -> list[Verification]:
     wrong = [each for each in found if not each.agrees]
     if wrong:
-        raise ExportError("the gradient is wrong. " + "; ".join(wrong[0].lines()))
+        raise ExportError(f"the {what} is wrong. " + "; ".join(wrong[0].lines()))
     return found
 
 
@@ -298,7 +370,7 @@ class _Head:
         prepared.graph.outputs.extend(by_name[n] for n in names if n not in present)
         prepared.ir_version = min(prepared.ir_version, 10)
         content = ir.to_proto(prepared).SerializeToString()
-        session = ort.InferenceSession(content, _quiet(), ["CPUExecutionProvider"])
+        session = ort.InferenceSession(content, quiet_options(), ["CPUExecutionProvider"])
         own = {str(v.name) for v in prepared.graph.inputs}
         plain = {k: v for k, v in feed.items() if k in own}
         return dict(zip(names, session.run(names, plain), strict=True)) | plain
@@ -308,9 +380,9 @@ def _float64_model(path: list[ir.Node], inputs: list[ir.Value], score: ir.Value)
     nodes = []
     for node in path:
         proto = ir.to_proto(node)
-        for attribute in proto.attribute:
-            if attribute.name == "to" and node.op_type == "Cast":
-                attribute.i = onnx.TensorProto.DOUBLE
+        for given in proto.attribute:
+            if given.name == "to" and node.op_type == "Cast":
+                given.i = onnx.TensorProto.DOUBLE
         nodes.append(proto)
     graph = onnx.helper.make_graph(
         nodes,
@@ -334,55 +406,3 @@ def _wide_type(value: ir.Value) -> int:
     if value.dtype in floats or value.dtype is None:
         return int(onnx.TensorProto.DOUBLE)
     return int(value.dtype)
-
-
-def _random_feed(built: Built, seed: int) -> dict[str, Array]:
-    """One picture's worth of noise, in the range that the preprocessing gives.
-
-    Further inputs: floats between 0.1 and 1, integers 0.
-    """
-    rng = np.random.default_rng(seed)
-    picture = built.contract.picture
-    info = next(i for i in built.model.graph.input if i.name == picture.name)
-    sizes: list[int] = [d.dim_value for d in info.type.tensor_type.shape.dim]
-    fill = list(picture.preprocess.size) if picture.preprocess else [224, 224]
-    for axis, size in enumerate(sizes):
-        if size == 0:
-            place = axis - (1 if picture.layout == "NHWC" else 2)
-            sizes[axis] = 1 if axis == 0 else fill[place] if 0 <= place < 2 else 3
-    pixels = rng.uniform(0, 255, sizes)
-    if picture.preprocess is not None and len(sizes) == 4:
-        along = [1, 1, 1, -1] if picture.layout == "NHWC" else [1, -1, 1, 1]
-        mean = np.reshape(picture.preprocess.mean, along)
-        std = np.reshape(picture.preprocess.std, along)
-        pixels = (pixels * picture.preprocess.scale - mean) / std
-    elif np.dtype(picture.dtype).kind == "f":
-        pixels = rng.standard_normal(sizes)
-    feed = {picture.name: pixels.astype(picture.dtype)}
-    by_name = {
-        d.dim_param: size
-        for d, size in zip(info.type.tensor_type.shape.dim, sizes, strict=True)
-        if d.dim_param
-    }
-    for other in built.model.graph.input:
-        if other.name == picture.name:
-            continue
-        tensor = other.type.tensor_type
-        shape = [d.dim_value or by_name.get(d.dim_param, 1) for d in tensor.shape.dim]
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        if other.name == TARGET:
-            # The highest score, then the classes in their order.
-            columns = np.arange(-1, (shape[1] if len(shape) > 1 else 1) - 1)
-            row = np.where(columns > 0, columns % built.score.classes, columns)
-            feed[TARGET] = np.broadcast_to(row, (shape[0], len(row))).reshape(shape)
-        elif np.dtype(dtype).kind == "f":
-            feed[other.name] = rng.uniform(0.1, 1, shape).astype(dtype)
-        else:
-            feed[other.name] = np.zeros(shape, dtype)
-    return feed
-
-
-def _quiet() -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    return options

@@ -166,7 +166,7 @@ class TestWeights:
         assert "Expand" not in op_types(from_onnx(small_network(size=size), emit="weights"))
 
     def test_unknown(self):
-        with pytest.raises(ExportError, match="gradient, weights; got 'map'"):
+        with pytest.raises(ExportError, match="gradient, weights, heatmap; got 'map'"):
             from_onnx(small_network(), emit="map")
 
 

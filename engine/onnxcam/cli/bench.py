@@ -10,7 +10,7 @@ from typing import Any
 from onnxcam.cli.bench_roads import EXPLAINING, MAPS, OWN_ONLY, PLAIN, Bench
 from onnxcam.cli.timing import interleaved, machine, percentiles, quartiles
 from onnxcam.errors import InputError
-from onnxcam.methods import DEFAULT_METHOD, METHODS
+from onnxcam.methods import METHODS
 
 _NOT_PLAIN = (
     "'own outputs only' is not the plain model: onnxruntime computes the explanation even where "
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--batch", type=int, metavar="N", help="images at once (default: the file's, or 1)")
     add("--layer", metavar="NAME", help="which of the file's layers (default: the first)")
-    add("--method", default=DEFAULT_METHOD, metavar="M", help=f"one of {', '.join(METHODS)}")
+    add("--method", metavar="M", help=f"one of {', '.join(METHODS)} (default: gradcam)")
     add("--threads", type=int, metavar="T", help="threads inside an operator")
     add("--providers", metavar="NAME[,NAME]", help="onnxruntime execution providers, as cuda,cpu")
     add("--seconds", type=float, default=10.0, metavar="S", help="how long to measure (10)")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         "model": args.model,
         "plain": args.plain,
         "layer": bench.engine.contract.layers[bench.layer].title,
-        "method": args.method,
+        "method": bench.engine.method,
         "input": f"{bench.tensor.dtype} {list(bench.tensor.shape)}",
         "picture": None if bench.picture is None else list(bench.picture.shape[:2]),
         "threads": args.threads,
@@ -84,7 +84,8 @@ def _heading(document: dict[str, Any]) -> str:
         f"{about['system']}, {cores}, {threads}, onnxruntime {about['onnxruntime']} "
         f"({', '.join(about['providers'])}), Python {about['python']}"
     )
-    subject = f"{document['model']}, layer {document['layer']}, {document['method']}"
+    method = document["method"] or "the file's method"
+    subject = f"{document['model']}, layer {document['layer']}, {method}"
     size = document["picture"]
     painted = f", picture {size[1]}x{size[0]}" if size else ""
     return f"{line}\n{subject}, input {document['input']}{painted}"

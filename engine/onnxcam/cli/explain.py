@@ -16,7 +16,7 @@ from onnxcam.cli.predictions import as_document, as_table
 from onnxcam.colormaps import COLORMAPS
 from onnxcam.engine import Engine
 from onnxcam.errors import InputError, PictureError
-from onnxcam.methods import DEFAULT_METHOD, METHODS
+from onnxcam.methods import METHODS
 from onnxcam.painting import BLENDS, INTERPOLATIONS, PRESETS
 from onnxcam.result import Result, picture_format
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a further input of the model; may be repeated",
     )
-    add("--method", default=DEFAULT_METHOD, metavar="M", help=f"one of {', '.join(METHODS)}")
+    add("--method", metavar="M", help=f"one of {', '.join(METHODS)} (default: gradcam)")
     add("--alpha", type=float, metavar="A", help="weight of the colours, 0 to 1 (default: 0.4)")
     add("--colormap", metavar="C", help=f"one of {', '.join(COLORMAPS)} (default: jet)")
     add("--preset", metavar="P", help=f"paint as others do: {', '.join(PRESETS)}")
