@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from onnxcam.methods import METHODS
 from onnxcam_export import from_onnx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -48,15 +49,10 @@ def compare(
 ) -> tuple[float, float, np.ndarray]:
     """Median milliseconds of the plain and of the explaining model, and the pairwise ratios."""
     sessions = [session(plain, threads), session(explaining, threads)]
-    picture = sessions[0].get_inputs()[0]
-    shape = [
-        d if isinstance(d, int) else (1 if i == 0 else 224) for i, d in enumerate(picture.shape)
-    ]
-    kind = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}.get(picture.type, np.float32)
-    pixels = np.random.default_rng(0).uniform(0, 1, shape).astype(kind)
+    feeds = [pictures_for(each) for each in sessions]
     target = sessions[1].get_inputs()[-1]
-    targets = np.full([shape[0], *target.shape[1:]], -1)
-    feeds = [{picture.name: pixels}, {picture.name: pixels, target.name: targets}]
+    (pixels,) = feeds[1].values()
+    feeds[1][target.name] = np.full([len(pixels), *target.shape[1:]], -1)
     times: list[list[float]] = [[], []]
     for _ in range(5):
         for ran, feed in zip(sessions, feeds, strict=True):
@@ -69,6 +65,19 @@ def compare(
             taken.append(time.perf_counter() - start)
     milliseconds = np.array(times) * 1e3
     return (*np.median(milliseconds, axis=1), milliseconds[1] / milliseconds[0])
+
+
+def pictures_for(model: ort.InferenceSession) -> dict[str, np.ndarray]:
+    """Random values for its first input; what the model leaves open is 1 picture of 224 pixels."""
+    picture = model.get_inputs()[0]
+    shape = [
+        d if isinstance(d, int) else (1 if i == 0 else 224) for i, d in enumerate(picture.shape)
+    ]
+    random = np.random.default_rng(0)
+    if picture.type == "tensor(uint8)":
+        return {picture.name: random.integers(0, 256, shape, np.uint8)}
+    kind = np.float16 if picture.type == "tensor(float16)" else np.float32
+    return {picture.name: random.uniform(0, 1, shape).astype(kind)}
 
 
 def random_network(name: str) -> onnx.ModelProto:
@@ -88,7 +97,13 @@ def main() -> None:
     parser.add_argument("files", nargs="*", metavar="FILE.onnx")
     parser.add_argument("--seconds", type=float, default=10.0, help="per model")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--emit", default="gradient", choices=("gradient", "weights"))
+    parser.add_argument("--emit", default="gradient", choices=("gradient", "weights", "heatmap"))
+    parser.add_argument("--method", choices=METHODS, help="of --emit heatmap; default gradcam")
+    parser.add_argument("--heatmap-size", choices=("map", "input"), help="of --emit heatmap")
+    parser.add_argument(
+        "--input", default="model", choices=("model", "uint8"),
+        help="uint8: bytes, normalised in the graph (by ImageNet's mean and deviation)",
+    )  # fmt: skip
     parser.add_argument("--targets", type=int, metavar="K", help="K targets an image")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
     args = parser.parse_args()
@@ -96,7 +111,11 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for name in args.files or args.networks:
         plain = onnx.load(name) if args.files else random_network(name)
-        explaining = from_onnx(plain, emit=args.emit, targets=args.targets)
+        explaining = from_onnx(
+            plain, emit=args.emit, method=args.method, heatmap_size=args.heatmap_size,
+            input=args.input, preprocess="imagenet" if args.input == "uint8" else None,
+            targets=args.targets,
+        )  # fmt: skip
         before, after, ratios = compare(plain, explaining, args.seconds, args.threads)
         low, middle, high = np.percentile(ratios, [25, 50, 75])
         print(

@@ -13,9 +13,9 @@ def finish(op: Ops, raw: ir.Value) -> ir.Value:
     A map without positive values is zero everywhere. One with NaN or infinite values, of either
     sign, is NaN everywhere: it can't be taken for a good one, and the engine reports it.
     """
-    # Not Relu, and nothing left to ReduceMax: what they make of NaN depends on the runtime. A sum
-    # hands NaN on everywhere, and x - x is zero for finite values only.
-    nothing_or_nan = op.ReduceSum(op.Sub(raw, raw), op.ints(2), keepdims=1)
-    positive = op.Where(op.LessOrEqual(raw, 0.0), 0.0, raw)
-    highest = op.Add(op.ReduceMax(positive, op.ints(2), keepdims=1), nothing_or_nan)
+    # What Relu and ReduceMax make of NaN depends on the runtime, and Relu hides -inf. A sum hands
+    # NaN on everywhere, and x - x is zero for finite values only.
+    zero_or_nan = op.ReduceSum(op.Sub(raw, raw), op.ints(2), keepdims=1)
+    positive = op.Relu(raw)
+    highest = op.Add(op.ReduceMax(positive, op.ints(2), keepdims=1), zero_or_nan)
     return op.Div(positive, op.Where(op.Equal(highest, 0.0), 1.0, highest))
