@@ -6,11 +6,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from onnxcam.contract import Preprocessing
 from onnxcam.errors import InputError, PreprocessError
 from onnxcam.labels import read_labels
 from onnxcam.model import Model
 from onnxcam.presets import parse_preprocess
+from onnxcam.session import TensorInfo
+
+_FEWEST_LEVELS = 15.5  # a picture in 16 shades is still one
 
 
 def find_preprocess(model: Model, given: Any) -> Preprocessing | None:
@@ -38,7 +43,24 @@ def find_preprocess(model: Model, given: Any) -> Preprocessing | None:
                     f"preprocess: size {preprocess.size[0]}x{preprocess.size[1]} contradicts "
                     f"the model's input, {h or 'any'}x{w or 'any'}"
                 )
+        if given is not None and info.dtype is not None and info.dtype.kind in "iu":
+            _check_integers(preprocess, info)
     return preprocess
+
+
+def _check_integers(preprocess: Preprocessing, info: TensorInfo) -> None:
+    """Raise PreprocessError where rounding to the input's integers would leave no picture."""
+    assert info.dtype is not None
+    limits = np.iinfo(info.dtype)
+    ends = np.array([[0.0], [255.0]]) * preprocess.scale
+    low, high = ((ends - preprocess.mean) / preprocess.std).round(1)
+    off = (low < limits.min - 0.5) | (high > limits.max + 0.5) | (high - low < _FEWEST_LEVELS)
+    if off.any():
+        raise PreprocessError(
+            f"preprocess: input '{info.name}' takes integers ({info.dtype}), this makes "
+            f"{low.min():g} to {high.max():g} of the pixels; leave preprocess out (a file that "
+            "takes bytes normalises them itself), or give one that makes such integers"
+        )
 
 
 def find_labels(model: Model, given: Any) -> tuple[str, ...] | None:

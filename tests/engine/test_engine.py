@@ -208,6 +208,15 @@ def test_preprocessing_that_contradicts(preprocess, message):
         Engine(MADE.bytes(), preprocess=preprocess)
 
 
+@pytest.mark.parametrize("preset", ["imagenet", "caffe", "tf", "unit"])
+def test_a_preprocessing_that_leaves_nothing_of_the_picture_in_integers(preset):
+    made = MADE.but(dtype="uint8", preprocess=None)
+    with pytest.raises(PreprocessError, match=r"takes integers \(uint8\), this makes"):
+        Engine(made.bytes(), preprocess=preset)
+    for good in ({}, {"scale": 0.5, "mean": -20}):
+        assert Engine(made.bytes(), preprocess=good).explain(PHOTOS[0])
+
+
 def test_labels(tmp_path, engine):
     assert engine.labels == LABELS
     path = tmp_path / "names.txt"

@@ -257,6 +257,10 @@ class TestCommandLine:
         document = json.loads(capsys.readouterr().out)
         assert document["method"] == "layercam"
         assert document["input"] == "uint8 [1, 16, 16, 3]"
+        assert main(["bench", "out.onnx", "--plain", "plain.onnx"]) == 2
+        assert "takes bytes, 'plain.onnx' float32" in capsys.readouterr().err
+        assert main(["explain", "out.onnx", "photo.png", "--preprocess", "imagenet"]) == 2
+        assert "leave preprocess out" in capsys.readouterr().err
         for command in ("explain", "bench"):
             picture = ["photo.png"] if command == "explain" else ["--picture", "photo.png"]
             assert main([command, "out.onnx", *picture, "--method", "gradcam"]) == 2

@@ -123,7 +123,13 @@ def _fitting(plain: Session, feeds: Arrays, picture: str) -> Arrays:
             "give the file that it was made of"
         )
     for name, value in fed.items():
-        plain.inputs[name].check(value)
+        info = plain.inputs[name]
+        if value is feeds[picture] and value.dtype == np.uint8 and info.dtype != np.uint8:
+            raise InputError(
+                f"--plain: the explaining file takes bytes, {plain.title} {info.dtype}: the two "
+                "can't be fed the same; compare a file exported with --input model"
+            )
+        info.check(value)
     return fed
 
 
