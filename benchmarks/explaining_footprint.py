@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", metavar="FILE.onnx")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
-    parser.add_argument("--emit", choices=("gradient", "weights"), default="gradient")
+    parser.add_argument("--emit", choices=("gradient", "weights", "heatmap"), default="gradient")
     args = parser.parse_args()
     alone = peak()
     print(f"Python and onnxruntime alone: {alone:.0f} MB; emit {args.emit}\n")

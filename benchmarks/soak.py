@@ -46,7 +46,7 @@ class Soak:
         random = np.random.default_rng(0)
         self.tensors = [random.uniform(0, 1, shape).astype(info.dtype) for _ in range(PICTURES)]
         emit = engine.contract.emit
-        self.methods = list(METHODS) if emit == "gradient" else ["gradcam"]
+        self.methods = list(METHODS) if emit == "gradient" else [engine.method]
         self.jobs = [(i, name) for i in range(PICTURES) for name in self.methods]
         self.expected = {job: self.maps(job) for job in self.jobs}
         self.differing = 0

@@ -256,6 +256,13 @@ def _report(built: Built) -> None:
         number = "value" if scored.classes == 1 else "values"
         values = f"{scored.of} of '{scored.made_of}', {scored.classes} {number}"
     print(f"score: {built.contract.score} of '{output.name}', {values}")
+    if built.contract.emit == "heatmap":
+        size = {"map": "the layer's", "input": "the input's"}[built.contract.heatmap_size]
+        print(f"heatmap: {built.contract.method}, of {size} size")
+    picture = built.contract.picture
+    if picture != built.plain_picture and picture.preprocess is not None:
+        preprocess = picture.preprocess
+        print(f"input: '{picture.name}', bytes [N, H, W, {preprocess.channels}] {preprocess.color}")
     own = (built.contract.picture.name, TARGET)
     further = [value.name for value in built.model.graph.input if value.name not in own]
     if further:

@@ -83,6 +83,30 @@ def test_real_models(file, preprocess):
     check_as_gradient(SHARED_DATA / "models" / file, photos, preprocess=preprocess)
 
 
+@pytest.mark.parametrize("method", ["gradcam", "xgradcam"])
+def test_several_targets_of_a_picture(method):
+    options = {"layer": "relu1", "preprocess": "unit", "targets": 3}
+    expected = engine(small_network(), **options).explain(PHOTO, [4, None, 0], method)
+    found = engine(small_network(), **options, emit="heatmap", method=method)
+    for one, other in zip(found.explain(PHOTO, [4, None, 0]), expected, strict=True):
+        assert one.target == other.target
+        np.testing.assert_allclose(one.map, other.map, atol=1e-5)
+    (only,) = found.explain(PHOTO, [4])
+    np.testing.assert_allclose(only.map, expected[0].map, atol=1e-5)
+
+
+@pytest.mark.parametrize("score_of", ["dot", "cosine", "element"])
+def test_other_scores_than_classes(score_of):
+    plain = small_network(batch=3)
+    inputs = {} if score_of == "element" else {"cam_vector": RANDOM.random((3, 5), np.float32)}
+    found, expected = (
+        engine(plain, layer="relu1", score_of=score_of, emit=emit).maps(PICTURES, inputs=inputs)
+        for emit in ("heatmap", "gradient")
+    )
+    assert expected.max() == 1
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 class TestSizes:
     def test_as_large_as_the_input(self):
         small, large = (
@@ -240,6 +264,8 @@ class TestCommandLine:
         command += ["--method", "layercam", "--heatmap-size", "input", "--input", "uint8"]
         assert main([*command, "--verify", "-o", "out.onnx"]) == 0
         printed = capsys.readouterr().out
+        assert "heatmap: layercam, of the input's size" in printed
+        assert "input: 'picture', bytes [N, H, W, 3] RGB" in printed
         assert "heatmap against the engine's layercam" in printed
         assert "DIFFERS" not in printed
         assert main(["inspect", "out.onnx"]) == 0
