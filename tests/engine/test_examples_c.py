@@ -207,7 +207,7 @@ def sanitized(made):
 @pytest.mark.parametrize("name", BAD_CONTRACTS)
 def test_bad_contracts(sanitized, tmp_path, name):
     found = case(tmp_path, with_metadata(BAD_CONTRACTS[name]))
-    check_refused([sanitized, *found.words], "explain", "", tmp_path)
+    check_refused([sanitized, *found.words], "", tmp_path)
 
 
 def bad_arguments(found, folder):
@@ -260,15 +260,13 @@ def bad_arguments(found, folder):
 def test_bad_input(sanitized, tmp_path):
     found = case(tmp_path, HandMade())
     for arguments, word in bad_arguments(found, tmp_path):
-        check_refused([sanitized, *arguments], "explain", word, tmp_path)
+        check_refused([sanitized, *arguments], word, tmp_path)
 
 
 def test_the_library_that_it_links_is_no_onnxruntime(sanitized, tmp_path, tmp_path_factory):
     found = case(tmp_path, HandMade())
     other = library_folder(tmp_path_factory) / "libonnxcam.so"
-    check_refused(
-        [sanitized, "--onnxruntime", other, *found.words], "explain", "another library", tmp_path
-    )
+    check_refused([sanitized, "--onnxruntime", other, *found.words], "another library", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["crop", "NHWC", "heatmap", "several targets", "no antialias"])
@@ -284,7 +282,7 @@ def test_bad_input_under_valgrind(made, tmp_path):
     found = case(tmp_path, HandMade())
     for arguments, word in bad_arguments(found, tmp_path):
         if word in ("PPM", "0 to 1024", "absent.so"):
-            check_refused([*command, *arguments], "explain", word, tmp_path)
+            check_refused([*command, *arguments], word, tmp_path)
 
 
 def test_maps_that_say_nothing_have_a_warning(made, tmp_path):
