@@ -10,44 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "message.h"
 #include "onnxcam.h"
+#include "picture.h"
 
-typedef struct {
-    ptrdiff_t width, height;
-    uint8_t *pixels; /* RGB, row by row */
-} Picture;
-
-static int fail(const char *what, const char *why) {
-    fprintf(stderr, "overlay: %s: %s\n", what, why);
-    return 2;
-}
-
-/* A binary PPM (P6) of 8 bits without comments. */
-static int read_ppm(const char *name, Picture *picture) {
-    FILE *file = fopen(name, "rb");
-    if (!file) return fail(name, "cannot be opened");
-    long width, height, most;
-    int wrong = fscanf(file, "P6 %ld %ld %ld", &width, &height, &most) != 3 || most != 255 ||
-                width < 1 || height < 1 || width > 32768 || height > 32768 || fgetc(file) == EOF;
-    if (!wrong) {
-        size_t size = 3 * (size_t)width * (size_t)height;
-        picture->width = width;
-        picture->height = height;
-        picture->pixels = malloc(size);
-        wrong = !picture->pixels || fread(picture->pixels, 1, size, file) != size;
-    }
-    fclose(file);
-    return wrong ? fail(name, "is not a whole PPM (P6, 8 bits)") : 0;
-}
-
-static int write_ppm(const char *name, const Picture *picture) {
-    FILE *file = fopen(name, "wb");
-    if (!file) return fail(name, "cannot be written");
-    size_t size = 3 * (size_t)picture->width * (size_t)picture->height;
-    fprintf(file, "P6\n%td %td\n255\n", picture->width, picture->height);
-    int wrong = fwrite(picture->pixels, 1, size, file) != size;
-    return fclose(file) || wrong ? fail(name, "cannot be written") : 0;
-}
+const char *const program_name = "overlay";
 
 static int read_map(const char *name, float *map, size_t count, ptrdiff_t width) {
     if (strcmp(name, "-") == 0) {
@@ -55,38 +22,38 @@ static int read_map(const char *name, float *map, size_t count, ptrdiff_t width)
         return 0;
     }
     FILE *file = fopen(name, "rb");
-    if (!file) return fail(name, "cannot be opened");
+    if (!file) return fail("map '%s': cannot be opened", name);
     size_t found = fread(map, sizeof *map, count, file);
     int longer = fgetc(file) != EOF;
     fclose(file);
-    return found != count || longer ? fail(name, "does not have the size that was given") : 0;
+    return found != count || longer ? fail("map '%s': not of the size that was given", name) : 0;
 }
 
 /* Paint in place, with the alpha of 0.4 that the Python package has by default. */
 static int paint(const float *map, ptrdiff_t map_height, ptrdiff_t map_width, Picture *picture) {
     ptrdiff_t width = picture->width, height = picture->height, stride = 3 * width;
     ptrdiff_t size = onnxcam_overlay_jet_scratch(map_height, map_width, height, width, 3);
-    if (size < 0) return fail("overlay", onnxcam_error_text((int32_t)-size));
+    if (size < 0) return fail("overlay: %s", onnxcam_error_text((int32_t)-size));
     void *scratch = malloc((size_t)size);
-    if (!scratch) return fail("overlay", "out of memory");
+    if (!scratch) return fail("out of memory");
     int32_t code = onnxcam_overlay_jet(
         map, 0.0, 0.0, (double)width, (double)height, 0.0, picture->pixels, stride, 0.4, 0, 0,
         height, picture->pixels, stride, scratch, size, map_height, map_width, height, width, 3);
     free(scratch);
-    return code ? fail("overlay", onnxcam_error_text(code)) : 0;
+    return code ? fail("overlay: %s", onnxcam_error_text(code)) : 0;
 }
 
 int main(int count, char **arguments) {
     long width, height;
     char end;
     if (count != 5 || sscanf(arguments[3], "%ldx%ld%c", &width, &height, &end) != 2)
-        return fail("expected", "PICTURE.ppm MAP.f32|- WIDTHxHEIGHT OUT.ppm");
+        return fail("expected PICTURE.ppm MAP.f32|- WIDTHxHEIGHT OUT.ppm");
     if (width < 1 || height < 1 || width > 4096 || height > 4096)
-        return fail(arguments[3], "expected sizes of 1 to 4096");
+        return fail("%s: expected sizes of 1 to 4096", arguments[3]);
     Picture picture = {0, 0, NULL};
     size_t values = (size_t)width * (size_t)height;
     float *map = malloc(values * sizeof *map);
-    int wrong = map ? read_ppm(arguments[1], &picture) : fail("map", "out of memory");
+    int wrong = map ? read_ppm(arguments[1], &picture) : fail("out of memory");
     if (!wrong) wrong = read_map(arguments[2], map, values, width);
     if (!wrong) wrong = paint(map, height, width, &picture);
     if (!wrong) wrong = write_ppm(arguments[4], &picture);

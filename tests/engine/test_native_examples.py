@@ -32,7 +32,8 @@ def c_example(tmp_path_factory):
     def build(*flags):
         if flags not in programs:
             program = folder / f"overlay{len(programs)}"
-            command = ["gcc", "-g", *WARNINGS, *flags, f"-I{folder}", EXAMPLES / "c" / "overlay.c"]
+            sources = [EXAMPLES / "c" / f"{name}.c" for name in ("overlay", "picture", "message")]
+            command = ["gcc", "-g", *WARNINGS, *flags, f"-I{folder}", *sources]
             run([*command, library, f"-Wl,-rpath,{folder}", "-o", program])
             programs[flags] = program
         return programs[flags]
