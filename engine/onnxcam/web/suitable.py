@@ -6,7 +6,13 @@ from pathlib import Path
 
 from onnxcam.contract import OUTPUTS_OF_EMIT
 from onnxcam.engine import Engine
-from onnxcam.errors import InputError, ModelError, PreprocessError
+from onnxcam.errors import (
+    ContractError,
+    InputError,
+    ModelError,
+    OnnxcamError,
+    PreprocessError,
+)
 from onnxcam.model import Model
 
 # WebAssembly's memory is 4 GiB, and holds the file and the weights that are read from it.
@@ -38,14 +44,21 @@ def read_suitable(path: Path) -> bytes:
         )
     try:
         engine = Engine(content, threads=1)  # from memory, as in the browser
-    except ModelError as error:
-        if "external" in str(error).lower() and "data" in str(error).lower():
-            raise ModelError(
-                f"model '{path}': keeps its weights in other files; a browser needs them all in one"
-            ) from error
-        raise ModelError(str(error).replace("the model", f"model '{path}'", 1)) from error
+    except (ContractError, ModelError) as error:
+        raise _explained(path, error) from error
     _check(path, engine.model, has_preprocess=engine.preprocess is not None)
     return content
+
+
+def _explained(path: Path, error: OnnxcamError) -> OnnxcamError:
+    """The same, for the user of a command: with the file's name, without talk of Python."""
+    text = str(error)
+    if "external data" in text.lower():
+        return ModelError(
+            f"model '{path}': keeps its weights in other files; a browser needs them all in one"
+        )
+    text = text.removesuffix(", or pass contract=").replace("the model", f"'{path}'", 1)
+    return type(error)(text)
 
 
 def _check(path: Path, model: Model, has_preprocess: bool) -> None:

@@ -38,6 +38,7 @@ export class Classes {
   show(answer) {
     this.#answer = answer;
     this.#search.parentElement.hidden = answer.scores.length <= ALL_IF_AT_MOST;
+    this.#search.placeholder = `among all ${answer.scores.length}`;
     this.#show();
   }
 
