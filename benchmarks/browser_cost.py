@@ -4,7 +4,7 @@
     python benchmarks/browser_cost.py FILE.onnx  # a plain ONNX file of yours
 
 Both run in the same tab of headless Chromium, on onnxruntime-web's WebAssembly, by turns: the plain
-model on a finished tensor, and everything that the site does with a picture of 640x480: resize and
+model on that picture's finished tensor, and everything that the site does with a picture of 640x480: resize and
 normalise, run the explaining model, map, colours, canvas. Prints medians, the median of the
 pairwise ratios with its quartiles, and how many bytes a visitor loads before the first overlay,
 the model aside. Needs Chromium, its driver, npm and selenium.
@@ -37,6 +37,8 @@ PAGE = b"""<!doctype html><meta charset="utf-8"><canvas id="view"></canvas>
 MEASURE = b"""
 import * as ort from "./onnxruntime/ort.wasm.min.js";
 import { load } from "./onnxcam/index.js";
+import { rgbOf } from "./onnxcam/src/pictures.js";
+import { Preparation } from "./onnxcam/src/preprocess.js";
 import { download, unpacked } from "./loading.js";
 
 const site = await (await fetch("site.json")).json();
@@ -45,12 +47,12 @@ ort.env.wasm.wasmPaths = { mjs: new URL(site.runtime.script, location.href).href
 ort.env.wasm.numThreads = 1;
 const engine = await load("model.onnx", { ort });
 const plain = await ort.InferenceSession.create("plain.onnx");
-const [input] = plain.inputMetadata;
-const dims = input.shape.map((side, i) => (typeof side === "number" ? side : i ? 224 : 1));
-const pixels = Float32Array.from({ length: dims.reduce((a, b) => a * b) }, Math.random);
-const feeds = { [input.name]: new ort.Tensor("float32", pixels, dims) };
 const picture = new ImageData(640, 480);
 for (let i = 0; i < picture.data.length; i++) picture.data[i] = i % 4 === 3 ? 255 : (i * i) % 251;
+const { name, preprocess, layout, dtype } = engine.contract.input;
+const preparation = new Preparation(engine.kernels, preprocess, layout, dtype);
+const { values } = preparation.tensorOf(rgbOf(picture));
+const feeds = { [name]: new ort.Tensor(dtype, values, [1, ...preparation.shape]) };
 const context = document.getElementById("view").getContext("2d");
 Object.assign(context.canvas, { width: 640, height: 480 });
 

@@ -86,10 +86,11 @@ def packed_onnxruntime_web(folder: Path) -> Path:
     return folder / "package"
 
 
-def install_onnxruntime_node(folder: Path) -> None:
+def install_onnxruntime_node(folder: Path, *others: str) -> None:
     """onnxruntime-node into `folder/node_modules`, without the CUDA files that it would fetch."""
-    (folder / "package.json").write_text('{"private": true}')
-    _npm(folder, "install", f"onnxruntime-node@{runtime.VERSION}", "--no-audit", "--no-fund")
+    (folder / "package.json").write_text('{"private": true, "type": "module"}')
+    wanted = [f"onnxruntime-node@{runtime.VERSION}", *others]
+    _npm(folder, "install", *wanted, "--no-audit", "--no-fund")
 
 
 def _npm(folder: Path, *arguments: str) -> None:

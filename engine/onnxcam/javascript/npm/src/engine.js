@@ -207,8 +207,8 @@ export class Engine {
   #feeds(values, further) {
     const { name, dtype } = this.contract.input;
     const batch = this.#batch;
-    const all = new values.constructor(values.length * batch);
-    for (let i = 0; i < batch; i++) all.set(values, i * values.length);
+    const all = batch === 1 ? values : new values.constructor(values.length * batch);
+    for (let i = 0; i < batch && batch > 1; i++) all.set(values, i * values.length);
     const dims = [batch, ...this.#preparation.shape];
     const feeds = { [name]: new this.#ort.Tensor(dtype, this.#native(dtype, all), dims) };
     const needed = [...this.#inputs.keys()].filter((each) => each !== name && each !== TARGET);

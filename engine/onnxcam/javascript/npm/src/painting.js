@@ -39,7 +39,7 @@ export function overlay(kernels, map, picture, options = {}) {
   const sizes = [map.height, map.width, height, width, 3];
   const rows = [0, height];
   if (blend === "contours") {
-    const lines = Float32Array.from(options.levels ?? LEVELS);
+    const lines = linesOf(options.levels ?? LEVELS);
     const given = [
       ...values, ...pixels, kernels.place(tableOf(options.colormap)), alpha, kernels.place(lines),
       options.lineWidth ?? 1.5, 1, bicubic, ...rows, ...pixels,
@@ -78,6 +78,12 @@ function tableOf(colormap = "jet") {
   if (colormap instanceof Uint8Array && colormap.length === 768) return colormap;
   if (Object.hasOwn(COLORMAPS, colormap)) return COLORMAPS[colormap];
   throw unknown("colormap", colormap, COLORMAPS);
+}
+
+function linesOf(levels) {
+  const fits = Array.isArray(levels) && levels.length > 0 && levels.every((x) => x > 0 && x < 1);
+  if (fits) return Float32Array.from(levels);
+  throw new OnnxcamError(`levels: expected a list of numbers between 0 and 1, got ${levels}`);
 }
 
 function checkMap({ width, height, data } = {}) {
