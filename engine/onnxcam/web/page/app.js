@@ -203,7 +203,7 @@ function draw() {
   if (view.width !== pixels.width || view.height !== pixels.height) {
     [view.width, view.height] = [pixels.width, pixels.height];
   }
-  view.getContext("2d").putImageData(pixels, 0, 0);
+  view.getContext("2d", { willReadFrequently: true }).putImageData(pixels, 0, 0);
 }
 
 /** Say in words and numbers what the model answered. */
