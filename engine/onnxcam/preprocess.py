@@ -11,10 +11,12 @@ from onnxcam.buffers import Place, new_array
 from onnxcam.contract import Preprocessing
 from onnxcam.errors import PictureError
 from onnxcam.pictures import Pixels
-from onnxcam.resampling import interleaved_taps, taps
+from onnxcam.resampling import taps
 
 # Without antialiasing the whole picture is resized before it is cropped.
 _MAX_RESIZED_PIXELS = 1 << 27
+# What the kernels accept; otherwise only the crop is computed.
+_MAX_RESIZED_SIDE = 10**9
 
 
 class Rectangle(NamedTuple):
@@ -83,11 +85,13 @@ class Preparation:
             The part of the picture that the tensor shows.
 
         Raises:
-            PictureError: without antialiasing, the picture is so narrow that its resized form
-                would fill the memory.
+            PictureError: the picture is so narrow that its resized form would have more than 1e9
+                pixels a side, or without antialiasing would fill the memory.
         """
         backwards = bgr != (self.preprocess.color == "BGR")
         window = _window(picture.shape[0], picture.shape[1], self.preprocess)
+        if max(window.height, window.width) > _MAX_RESIZED_SIDE:
+            raise _too_narrow(picture, self.preprocess)
         seen = _seen(picture.shape[0], picture.shape[1], window, self.preprocess)
         if self.preprocess.color == "GRAY":
             picture, backwards = _gray(picture, bgr, place), False
@@ -119,8 +123,7 @@ class Preparation:
         (h, w), channels = self.preprocess.size, picture.shape[2]
         filter_name = self.preprocess.resize.filter
         rows = taps(picture.shape[0], window.height, window.top, h, filter_name)
-        find = interleaved_taps if channels == 3 else taps
-        columns = find(picture.shape[1], window.width, window.left, w, filter_name)
+        columns = taps(picture.shape[1], window.width, window.left, w, filter_name, channels)
         missing = columns.weights.shape[1] // channels - picture.shape[1]
         if missing > 0:  # a few columns wide; what is added has weight zero
             picture = np.pad(picture, ((0, 0), (0, missing), (0, 0)))
@@ -175,10 +178,7 @@ def _without_antialias(picture: Pixels, window: Window, preprocess: Preprocessin
     h, w = preprocess.size
     if (height, width) != (window.height, window.width):
         if window.height * window.width > max(_MAX_RESIZED_PIXELS, height * width):
-            raise PictureError(
-                f"picture of {width}x{height} pixels: too narrow to scale its shorter side "
-                f"to {preprocess.resize.shorter_side}"
-            )
+            raise _too_narrow(picture, preprocess)
         function = {
             "bilinear": compiled.resize_picture_bilinear,
             "bicubic": compiled.resize_picture_bicubic,
@@ -188,6 +188,14 @@ def _without_antialias(picture: Pixels, window: Window, preprocess: Preprocessin
         picture = resized
     top, left = window.top, window.left
     return np.ascontiguousarray(picture[top : top + h, left : left + w])
+
+
+def _too_narrow(picture: Pixels, preprocess: Preprocessing) -> PictureError:
+    height, width = picture.shape[:2]
+    return PictureError(
+        f"picture of {width}x{height} pixels: too narrow to scale its shorter side "
+        f"to {preprocess.resize.shorter_side}"
+    )
 
 
 def _tables(preprocess: Preprocessing, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -181,6 +181,11 @@ def test_a_sliver_does_not_fill_the_memory():
         prepared(sliver, Preprocessing(size=(224, 224), resize=resize))
 
 
+def test_a_hair_is_refused():
+    with pytest.raises(PictureError, match="4000000x1 pixels: too narrow"):
+        prepared(np.zeros((1, 4_000_000, 3), np.uint8), parse_preprocess("imagenet"))
+
+
 def columns_first(image, width, height, how) -> np.ndarray:
     """Pillow's resize in the order of all its versions up to 12.
 

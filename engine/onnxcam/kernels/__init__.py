@@ -14,6 +14,7 @@ from onnxcam.kernels.overlay_contours import overlay_contours
 from onnxcam.kernels.overlay_jet import overlay_jet
 from onnxcam.kernels.picture import gray_of, picture_to_float32, picture_to_uint8
 from onnxcam.kernels.pooling import channel_means
+from onnxcam.kernels.resampling import resampling_taps, resampling_width
 from onnxcam.kernels.resize_bicubic import resize_map_bicubic, resize_picture_bicubic
 from onnxcam.kernels.resize_bilinear import resize_map_bilinear, resize_picture_bilinear
 from onnxcam.kernels.summary import summarise
@@ -35,6 +36,8 @@ __all__ = [
     "overlay_jet",
     "picture_to_float32",
     "picture_to_uint8",
+    "resampling_taps",
+    "resampling_width",
     "resize_map_bicubic",
     "resize_map_bilinear",
     "resize_picture_bicubic",

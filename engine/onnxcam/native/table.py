@@ -126,6 +126,14 @@ def _resize_picture(name: str) -> Kernel:
     return Kernel(name, (source, Array("out", "uint8", ("height", "width", "channels"), "out")))
 
 
+_RESIZE = (
+    Number("size", "size", 1, 1e9),
+    Number("resized", "size", 1, 1e9),
+    Number("first", "size", 0, 1e9),
+)
+_FILTER = Number("kind", "int32", 0, 2, "0 nearest, 1 bilinear, 2 bicubic")
+
+
 def _to_tensor(name: str, dtype: str) -> Kernel:
     parameters = (
         Array("picture", "uint8", ("source_height", "row_bytes")),
@@ -248,6 +256,26 @@ TABLE: tuple[Kernel, ...] = (
         _BICUBIC,
     ),
     # From pictures to tensors.
+    Kernel(
+        "resampling_width",
+        (
+            *_RESIZE,
+            Number("count", "size", 1, 1e9),
+            _FILTER,
+            Array("out", "int64", (1,), "out"),
+        ),
+        conditions=("first + count <= resized",),
+    ),
+    Kernel(
+        "resampling_taps",
+        (
+            *_RESIZE,
+            _FILTER,
+            Array("starts", "int64", ("count",), "out"),
+            Array("weights", "int32", ("count", "taps", "channels"), "out"),
+        ),
+        conditions=("first + count <= resized",),
+    ),
     _to_tensor("picture_to_float32", "float32"),
     _to_tensor("picture_to_uint8", "uint8"),
     Kernel(
