@@ -4,9 +4,9 @@
     python benchmarks/browser_cost.py FILE.onnx  # a plain ONNX file of yours
 
 Both run in the same tab of headless Chromium, on onnxruntime-web's WebAssembly, by turns: the plain
-model on that picture's finished tensor, and everything that the site does with a picture of 640x480: resize and
-normalise, run the explaining model, map, colours, canvas. Prints medians, the median of the
-pairwise ratios with its quartiles, and how many bytes a visitor loads before the first overlay,
+model on a picture's finished tensor, and everything that the site does with that picture, 640x480:
+resize and normalise, run the explaining model, map, colours, canvas. Prints medians, the median of
+the pairwise ratios with its quartiles, and how many bytes a visitor loads before the first overlay,
 the model aside. Needs Chromium, its driver, npm and selenium.
 """
 
@@ -27,8 +27,8 @@ from onnxcam_export import from_onnx
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from explaining_cost import random_network
-from helpers_browser import chromium, packed_onnxruntime_web, served, why_no_browser
 
+from helpers_browser import chromium, packed_onnxruntime_web, served, why_no_browser
 from onnxcam.web.runtime import runtime_files
 from onnxcam.web.site import site_files, write_site
 
@@ -127,8 +127,8 @@ def main() -> None:
         f"{middle:.3f} ({low:.3f} to {high:.3f}) |"
     )
     print(
-        f"before the first overlay, without the model: {stored / 2**20:.2f} MiB from a plain server, "
-        f"{packed / 2**20:.2f} MiB from one that compresses"
+        f"before the first overlay, without the model: {stored / 2**20:.2f} MiB from a plain "
+        f"server, {packed / 2**20:.2f} MiB from one that compresses"
     )
 
 

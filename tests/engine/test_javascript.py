@@ -6,10 +6,12 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from helpers_browser import why_no_npm
 from helpers_explaining import CLASSES, LABELS, HandMade
@@ -28,6 +30,7 @@ from onnxcam.preprocess import Preparation
 
 pytestmark = pytest.mark.skipif(bool(why_no_npm()), reason=str(why_no_npm()))
 RANDOM = np.random.default_rng(11)
+EXAMPLE = Path(__file__).parents[2] / "examples" / "javascript" / "explain.mjs"
 
 
 @pytest.fixture(scope="module")
@@ -484,3 +487,38 @@ def test_labels_and_their_synonyms(node):
     )
     assert [answer["target"] for answer in answers] == [4, 1, 1, 4, 2]
     assert answers[1]["label"] == LABELS[1].removeprefix("n02099601 ")
+
+
+def test_the_example(node, tmp_path):
+    """`examples/javascript/explain.mjs` as its first lines say; and what it refuses."""
+    shutil.copy(EXAMPLE, node.folder)
+    made = HandMade()
+    model, pixels, out = node.file(made.bytes()), picture(37, 61), tmp_path / "out.ppm"
+    source = tmp_path / "picture.ppm"
+    Image.fromarray(pixels).save(source)
+    program = ["node", node.folder / EXAMPLE.name]
+    printed = run([*program, model, source, out, "golden retriever"]).decode()
+    result = Engine(made.bytes()).explain(pixels, "golden retriever")
+    (chosen,) = [line for line in printed.splitlines() if line.startswith("*")]
+    *words, percent, _ = chosen.split()
+    assert words == ["*", "1", "golden", "retriever"]
+    assert float(percent) == pytest.approx(100 * result.probability, abs=0.01)
+    difference = np.asarray(Image.open(out)).astype(int) - result.overlay()
+    assert np.abs(difference).max() <= 1
+    out.unlink()
+    (tmp_path / "short.ppm").write_bytes(source.read_bytes()[:-1])
+    (tmp_path / "gray.ppm").write_bytes(b"P5\n1 1\n255\n\0")
+    for arguments, word in (
+        ((source, source, out), "not an ONNX file"),
+        ((model, tmp_path / "short.ppm", out), "not a whole PPM"),
+        ((model, tmp_path / "gray.ppm", out), "not a PPM"),
+        ((model, tmp_path / "absent.ppm", out), "absent.ppm"),
+        ((model, source, out, "9"), "expected 0 to 4"),
+        ((model, source), "expected MODEL.onnx"),
+    ):
+        done = subprocess.run(
+            list(map(str, [*program, *arguments])), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1 and word in done.stderr
+        assert not out.exists()

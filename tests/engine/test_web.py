@@ -170,7 +170,9 @@ def test_npm_that_fails_says_why(tmp_path, monkeypatch):
         runtime.runtime_files(None)
 
 
-def test_kernels_that_cannot_be_had_say_what_to_install(model, package, tmp_path, capsys, monkeypatch):
+def test_kernels_that_cannot_be_had_say_what_to_install(
+    model, package, tmp_path, capsys, monkeypatch
+):
     from onnxcam.javascript import wasm
     from onnxcam.native import build
 

@@ -375,8 +375,9 @@ def test_everything_has_a_name_and_text_stands_out(shown):
             "const rgb = n => { const e = document.createElement('i'); e.style.color ="
             "s.getPropertyValue(n); document.body.append(e); const c = getComputedStyle(e).color;"
             "e.remove(); return c.match(/\\d+/g).map(Number); };"
-            "return [['--ink','--page'], ['--soft','--page'], ['--soft','--card'], ['--ink','--bar'],"
-            "['--ink','--bar-chosen'], ['--accent','--card'], ['--accent-ink','--accent'],"
+            "return [['--ink','--page'], ['--soft','--page'], ['--soft','--card'],"
+            "['--ink','--bar'], ['--ink','--bar-chosen'],"
+            "['--accent','--card'], ['--accent-ink','--accent'],"
             "['--warn','--warn-fill'], ['--bad','--bad-fill']]"
             ".map(pair => [pair, ...pair.map(rgb)]);"
         )

@@ -16,6 +16,8 @@ const DTYPES = {
 };
 // Without antialiasing the whole picture is resized before it is cropped.
 const MOST_RESIZED_PIXELS = 2 ** 27;
+// What the kernels accept; otherwise only the crop is computed.
+const MOST_RESIZED_SIDE = 1e9;
 const MOST_TAPS_KEPT = 16;
 
 /** From pictures to tensors, by one preprocessing of a contract. */
@@ -47,6 +49,9 @@ export class Preparation {
     const { color, channels, resize, size } = preprocess;
     kernels.release();
     let window = windowOf(picture.width, picture.height, preprocess);
+    if (Math.max(window.width, window.height) > MOST_RESIZED_SIDE) {
+      throw this.#tooNarrow(picture);
+    }
     const rectangle = seen(picture, window, size);
     let source = { ...picture, at: kernels.place(picture.data) };
     if (color === "GRAY") source = this.#gray(source);
@@ -71,10 +76,7 @@ export class Preparation {
     if (width === window.width && height === window.height) return { width, height, at };
     const pixels = window.width * window.height;
     if (pixels > Math.max(MOST_RESIZED_PIXELS, width * height)) {
-      throw new OnnxcamError(
-        `picture of ${width}x${height} pixels: too narrow to scale its shorter side to ` +
-          `${this.preprocess.resize.shorterSide}`,
-      );
+      throw this.#tooNarrow({ width, height });
     }
     const { channels, resize } = this.preprocess;
     const resized = this.kernels.reserve(pixels * channels);
@@ -83,16 +85,19 @@ export class Preparation {
     return { width: window.width, height: window.height, at: resized };
   }
 
+  #tooNarrow({ width, height }) {
+    const { shorterSide } = this.preprocess.resize;
+    return new OnnxcamError(
+      `picture of ${width}x${height} pixels: too narrow to scale its shorter side to ${shorterSide}`,
+    );
+  }
+
   #resampled({ width, height, at }, window, table, Kind) {
     const { kernels } = this;
     const { channels, color, resize } = this.preprocess;
     const [h, w] = this.preprocess.size;
-    const rows = this.#taps(height, window.height, window.top, h, resize.filter, 1, 1);
-    // Three interleaved colours go through vectors of eight.
-    const multiple = channels === 3 ? 8 : 1;
-    const columns = this.#taps(
-      width, window.width, window.left, w, resize.filter, multiple, channels,
-    );
+    const rows = this.#taps(height, window.height, window.top, h, resize.filter, 1);
+    const columns = this.#taps(width, window.width, window.left, w, resize.filter, channels);
     const wide = Math.max(width, columns.width);
     const picture = wide > width ? this.#padded(at, width * channels, wide * channels, height) : at;
     const out = kernels.reserve(channels * h * w * Kind.BYTES_PER_ELEMENT);
@@ -125,7 +130,7 @@ export class Preparation {
     const key = question.join();
     if (!this.kept.has(key)) {
       if (this.kept.size >= MOST_TAPS_KEPT) this.kept.delete(this.kept.keys().next().value);
-      this.kept.set(key, taps(...question));
+      this.kept.set(key, taps(this.kernels, ...question));
     }
     return this.kept.get(key);
   }
