@@ -1,7 +1,8 @@
 """Build hook: the compiled kernels go into the wheel, or beside the sources of an editable install.
 
-They are built for the machine that builds, in about half a minute and without a compiler. Where
-that is not possible the wheel is a pure one, whose kernels Numba compiles at run time.
+They are built for the machine that builds and as WebAssembly (for `onnxcam web` and the npm
+package), in about half a minute and without a compiler. Where that is not possible the wheel is a
+pure one, whose kernels Numba compiles at run time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class NativeLibrary(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build, and say what goes into the wheel, and for which machines it is."""
         from onnxcam.errors import OnnxcamError
-        from onnxcam.native.build import build
+        from onnxcam.native.build import build_several
         from onnxcam.native.targets import find_target
 
         if self.target_name != "wheel":
@@ -47,7 +48,7 @@ class NativeLibrary(BuildHookInterface):  # type: ignore[type-arg]
             place = Path(self._temporary.name)
         try:
             target = find_target(None)
-            library, header = build(target, place)
+            built = build_several({target: place, find_target("wasm32"): place})
         except (OnnxcamError, OSError) as error:
             self.app.display_warning(
                 f"the kernels were not compiled ahead of time: {error}. "
@@ -57,7 +58,7 @@ class NativeLibrary(BuildHookInterface):  # type: ignore[type-arg]
                 build_data["dependencies"].append("numba>=0.59")
             return
         if not editable:
-            for path in (library, header):
+            for path in {path for both in built.values() for path in both}:
                 build_data["force_include"][str(path)] = f"{FOLDER}/{path.name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{target.tag}"

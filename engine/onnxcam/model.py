@@ -32,7 +32,8 @@ class Model:
     """A session and its contract, checked against each other; shared between threads.
 
     `classes` is their number, None where the file does not say it. `targets_per_image` is None for
-    a target input [N] (or none at all); K for [N, K], 0 where K is open.
+    a target input [N] (or none at all); K for [N, K], 0 where K is open. `further_inputs` are the
+    names of the inputs beside picture and target.
 
     Raises:
         ContractError: the file has no contract and none is given, or it contradicts the graph.
@@ -49,7 +50,7 @@ class Model:
         open_or_k = None if info is None or len(info.shape) < 2 else info.shape[1] or 0
         self.targets_per_image: int | None = open_or_k
         own = (self.contract.picture.name, TARGET)
-        self._further_inputs = [name for name in session.inputs if name not in own]
+        self.further_inputs = [name for name in session.inputs if name not in own]
         layers = range(len(self.contract.layers))
         added = {name for index in layers for name in self.cam_outputs(index)} | {SCORE}
         self.own_outputs = [name for name in session.outputs if name not in added]
@@ -86,7 +87,7 @@ class Model:
         Raises:
             InputError: one is missing or unknown.
         """
-        needed = self._further_inputs
+        needed = self.further_inputs
         if not needed and not inputs:
             return {}
         given = {name: np.asarray(value) for name, value in (inputs or {}).items()}

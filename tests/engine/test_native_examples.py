@@ -1,4 +1,4 @@
-"""The examples in C and JavaScript, built and run, against Python byte for byte."""
+"""The example in C, built and run, against Python byte for byte."""
 
 from __future__ import annotations
 
@@ -41,14 +41,6 @@ def c_example(tmp_path_factory):
     return build
 
 
-@pytest.fixture(scope="module")
-def javascript_example(tmp_path_factory):
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
-    program = EXAMPLES / "javascript" / "overlay.mjs"
-    return ["node", program, built("wasm32", tmp_path_factory)]
-
-
 def cases(folder, height, width, rows, columns):
     """A picture and a map as files, and the overlay that Python makes of them."""
     random = np.random.default_rng(height * width)
@@ -67,13 +59,6 @@ SIZES = [(1, 1, 1, 1), (13, 31, 7, 5), (224, 224, 7, 7), (65, 640, 14, 14)]
 def test_c(c_example, tmp_path, size):
     names, expected = cases(tmp_path, *size)
     run([c_example(), *names])
-    np.testing.assert_array_equal(np.asarray(Image.open(names[-1])), expected)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_javascript(javascript_example, tmp_path, size):
-    names, expected = cases(tmp_path, *size)
-    run([*javascript_example, *names])
     np.testing.assert_array_equal(np.asarray(Image.open(names[-1])), expected)
 
 
@@ -124,10 +109,6 @@ def check_refusals(command, folder):
 
 def test_c_refuses_bad_input(c_example, tmp_path):
     check_refusals([c_example()], tmp_path)
-
-
-def test_javascript_refuses_bad_input(javascript_example, tmp_path):
-    check_refusals(javascript_example, tmp_path)
 
 
 def test_c_under_address_sanitizer(c_example, tmp_path):

@@ -30,6 +30,8 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "export": ("onnxcam_export.cli_export", "make an explaining ONNX file of a model"),
     "explain": ("onnxcam.cli.explain", "predict and explain pictures with an explaining file"),
     "bench": ("onnxcam.cli.bench", "measure what explaining costs with an explaining file"),
+    "web": ("onnxcam.web.cli", "make a site that explains pictures in the visitor's browser"),
+    "javascript": ("onnxcam.javascript.cli", "write the npm package, for Node and one's own pages"),
     "native": ("onnxcam.native.cli", "build the kernels as a library for C, WebAssembly, ..."),
 }
 

@@ -59,6 +59,7 @@ _ROWS = (
         "onnxcam.wasm",
         None,
         tried=True,
+        variants=(("simd128", "+simd128"),),
         size_bits=32,
     ),
     Target(

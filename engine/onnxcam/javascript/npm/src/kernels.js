@@ -1,0 +1,84 @@
+// The kernels that Python runs on, as WebAssembly: memory to put arrays into, and calls.
+import { OnnxcamError } from "./errors.js";
+import { readBytes } from "./reading.js";
+
+/** The kernels in `onnxcam.wasm`: its bytes, their address, or by default the file beside. */
+export async function loadKernels(source = new URL("../onnxcam.wasm", import.meta.url)) {
+  if (source instanceof Kernels) return source;
+  const bytes = await readBytes(source, "the kernels");
+  try {
+    const { instance } = await WebAssembly.instantiate(bytes, {});
+    return new Kernels(instance.exports);
+  } catch (error) {
+    throw new OnnxcamError(`the kernels can't be loaded: ${error.message}`, { cause: error });
+  }
+}
+
+/**
+ * The library. One call after the other: arrays lie in its memory from one `release` to the next.
+ */
+export class Kernels {
+  constructor(functions) {
+    this.functions = functions;
+    this.release();
+  }
+
+  /** Forget all that was placed. */
+  release() {
+    this.free = this.functions.__heap_base.value;
+  }
+
+  /** Room for so many bytes; its address. */
+  reserve(size) {
+    const address = (this.free + 63) & ~63;
+    this.free = address + size;
+    const { memory } = this.functions;
+    const missing = this.free - memory.buffer.byteLength;
+    if (missing > 0) {
+      try {
+        memory.grow(Math.ceil(missing / 65536));
+      } catch (error) {
+        throw new OnnxcamError("the picture is too large for the memory here", { cause: error });
+      }
+    }
+    return address;
+  }
+
+  /** Copy a typed array into the memory; its address. */
+  place(array) {
+    const address = this.reserve(array.byteLength);
+    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+    new Uint8Array(this.functions.memory.buffer).set(bytes, address);
+    return address;
+  }
+
+  /** What lies at an address, as a typed array; a view, good until anything else is placed. */
+  view(Kind, address, length) {
+    return new Kind(this.functions.memory.buffer, address, length);
+  }
+
+  /**
+   * Call a kernel by its name without prefix.
+   *
+   * With `sizes` it is one that needs work space, which goes between `values` and them.
+   *
+   * @throws {OnnxcamError} the kernel refuses its arguments.
+   */
+  call(name, values, sizes = []) {
+    const given = [...values];
+    const scratchOf = this.functions[`onnxcam_${name}_scratch`];
+    if (scratchOf) {
+      const needed = scratchOf(...sizes);
+      if (needed < 0) this.check(-needed);
+      given.push(this.reserve(needed), needed);
+    }
+    this.check(this.functions[`onnxcam_${name}`](...given, ...sizes));
+  }
+
+  check(code) {
+    if (code === 0) return;
+    const address = this.functions.onnxcam_error_text(code);
+    const bytes = new Uint8Array(this.functions.memory.buffer, address);
+    throw new OnnxcamError(new TextDecoder().decode(bytes.slice(0, bytes.indexOf(0))));
+  }
+}

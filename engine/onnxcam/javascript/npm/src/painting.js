@@ -1,0 +1,97 @@
+// Heatmap over picture, byte for byte as `onnxcam.overlay` paints in Python.
+import { OnnxcamError } from "./errors.js";
+import { opaque, rgbOf } from "./pictures.js";
+import { BLENDS, COLORMAPS } from "./tables.js";
+
+const CODES = { alpha: 0, additive: 1, "map-alpha": 2, heat: 3 };
+const LEVELS = [0.25, 0.5, 0.75];
+
+/**
+ * Paint a map over a picture; see index.d.ts.
+ *
+ * @param {Kernels} kernels
+ * @param {{width, height, data: Float32Array}} map values of which 0 to 1 is shown.
+ * @param {{width, height, data}} picture RGBA, RGB or gray.
+ * @param {object} options alpha, colormap, blend, interpolation, levels, lineWidth, rectangle.
+ * @returns {{width, height, data: Uint8ClampedArray}} RGBA.
+ */
+export function overlay(kernels, map, picture, options = {}) {
+  const { width, height, data } = rgbOf(picture);
+  checkMap(map);
+  const blend = options.blend ?? "alpha";
+  if (!Object.hasOwn(BLENDS, blend)) throw unknown("blend", blend, BLENDS);
+  const alpha = options.alpha ?? BLENDS[blend];
+  if (!(alpha >= 0 && alpha <= 1)) {
+    throw new OnnxcamError(`alpha: expected a number, 0 to 1, got ${alpha}`);
+  }
+  const interpolation = options.interpolation ?? "bilinear";
+  if (!["bilinear", "bicubic"].includes(interpolation)) {
+    throw new OnnxcamError(`interpolation: expected bilinear or bicubic, got ${interpolation}`);
+  }
+  const bicubic = interpolation === "bicubic" ? 1 : 0;
+  const { left, top, right, bottom } = options.rectangle ?? {
+    left: 0, top: 0, right: width, bottom: height,
+  };
+  kernels.release();
+  const values = [kernels.place(map.data), left, top, right, bottom];
+  const painted = kernels.place(data); // in place: picture and result are the same memory
+  const pixels = [painted, 3 * width];
+  const sizes = [map.height, map.width, height, width, 3];
+  const rows = [0, height];
+  if (blend === "contours") {
+    const lines = linesOf(options.levels ?? LEVELS);
+    const given = [
+      ...values, ...pixels, kernels.place(tableOf(options.colormap)), alpha, kernels.place(lines),
+      options.lineWidth ?? 1.5, 1, bicubic, ...rows, ...pixels,
+    ];
+    kernels.call("overlay_contours", given, [...sizes, lines.length, 3]);
+  } else if (isJet(options.colormap) && blend === "alpha" && alpha <= 0.5 && !bicubic) {
+    const given = [...values, 0, ...pixels, alpha, 0, ...rows, ...pixels];
+    kernels.call("overlay_jet", given, sizes);
+  } else {
+    const table = kernels.place(tableOf(options.colormap));
+    const given = [
+      ...values, 0, ...pixels, table, alpha, CODES[blend], bicubic, ...rows, ...pixels,
+    ];
+    kernels.call("overlay_colors", given, [...sizes, 3]);
+  }
+  return { width, height, data: opaque(kernels.view(Uint8Array, painted, data.length)) };
+}
+
+/** A map enlarged bilinearly into a rectangle of a picture; zero outside. */
+export function enlarged(kernels, map, { width, height }, { left, top, right, bottom }) {
+  checkMap(map);
+  kernels.release();
+  const given = [kernels.place(map.data), left, top, right, bottom];
+  const out = kernels.reserve(4 * width * height);
+  const sizes = [map.height, map.width, height, width];
+  kernels.call("resize_map_bilinear", [...given, out], sizes);
+  return kernels.view(Float32Array, out, width * height).slice();
+}
+
+function isJet(colormap) {
+  return colormap === undefined || colormap === "jet";
+}
+
+/** The 256 colours of a colormap, uint8 [256, 3]. */
+function tableOf(colormap = "jet") {
+  if (colormap instanceof Uint8Array && colormap.length === 768) return colormap;
+  if (Object.hasOwn(COLORMAPS, colormap)) return COLORMAPS[colormap];
+  throw unknown("colormap", colormap, COLORMAPS);
+}
+
+function linesOf(levels) {
+  const fits = Array.isArray(levels) && levels.length > 0 && levels.every((x) => x > 0 && x < 1);
+  if (fits) return Float32Array.from(levels);
+  throw new OnnxcamError(`levels: expected a list of numbers between 0 and 1, got ${levels}`);
+}
+
+function checkMap({ width, height, data } = {}) {
+  if (!(data instanceof Float32Array) || data.length !== width * height || data.length === 0) {
+    throw new OnnxcamError("map: expected {width, height, data} with a Float32Array of that size");
+  }
+}
+
+function unknown(what, name, table) {
+  return new OnnxcamError(`${what} '${name}' is unknown; known are ${Object.keys(table).join(", ")}`);
+}
