@@ -16,6 +16,7 @@ from onnxcam.errors import MethodError, PreprocessError, TargetError
 from onnxcam.explaining import explain_batch, share
 from onnxcam.model import Model
 from onnxcam.pictures import PictureLike, is_batch, open_picture
+from onnxcam.placement import Placement
 from onnxcam.preprocess import Preparation
 from onnxcam.result import Result
 from onnxcam.session import Session
@@ -28,13 +29,15 @@ class Engine:
 
     Args:
         model: path or content of a file that `onnxcam export` wrote.
-        providers: onnxruntime's execution providers, by name or short name ("cuda"); None: CPU.
+        providers: onnxruntime's execution providers, by name or short name, alone or as a pair
+            with options: ["tensorrt", ("cuda", {"device_id": 1})]; None: the CPU.
         threads: threads inside an operator; None for onnxruntime's own choice.
         method: the CAM method of calls that name none, a key of :data:`onnxcam.methods.METHODS`;
             None for Grad-CAM, or the method of a file that emits the finished heatmap.
         preprocess: instead of the file's own: what :func:`onnxcam.presets.parse_preprocess` takes.
         labels: instead of the file's own: names in class order, or the path of a labels file.
         contract: for a file without one: what it would say.
+        session_options: an `onnxruntime.SessionOptions` to start from; `threads` is set in it.
 
     Raises:
         ModelError: the file is missing, not ONNX, truncated, or can't be run.
@@ -59,8 +62,9 @@ class Engine:
         preprocess: Any = None,
         labels: str | os.PathLike[str] | Sequence[str] | None = None,
         contract: Contract | None = None,
+        session_options: Any = None,
     ) -> None:
-        self.model = Model(Session(model, providers, threads), contract)
+        self.model = Model(Session(model, providers, threads, session_options), contract)
         self.contract = self.model.contract
         self.method = check_method(method, self.contract)
         self.preprocess = find_preprocess(self.model, preprocess)
@@ -90,6 +94,11 @@ class Engine:
     def providers(self) -> list[str]:
         """The execution providers in use."""
         return self.model.session.providers
+
+    @property
+    def placement(self) -> Placement:
+        """Which of the model's nodes run where: what a provider can't do falls to the CPU."""
+        return self.model.session.placement
 
     @overload
     def explain(  # type: ignore[overload-overlap]  # bytes are a Sequence to mypy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from onnxcam.contract import METADATA_KEY
 from onnxcam.errors import InputError, ModelError
+from onnxcam.placement import RECORD, Placement
+from onnxcam.providers import CPU, Chosen, add_to, choose, how_to_start, short_name
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -26,6 +29,8 @@ _DTYPES = {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
+# "/onnxruntime_src/a.cc:729 void onnxruntime::f(const X&) " before a message
+_WHERE = re.compile(r"^\S+\.(?:cc|h):\d+ [^()]*\([^()]*\) ")
 _FATAL_ONLY = 4  # onnxruntime prints lesser messages to stderr; errors are raised anyway
 
 
@@ -65,9 +70,11 @@ class Session:
 
     Args:
         model: path or content of an ONNX file.
-        providers: onnxruntime's names or their short forms ("cuda"), with or without options;
-            None for the CPU.
+        providers: onnxruntime's names or short ones (:data:`onnxcam.providers.PROVIDERS`), each
+            alone or as a pair with its options, ("cuda", {"device_id": 1}); None for the CPU.
         threads: threads inside an operator; None for onnxruntime's own choice.
+        session_options: `onnxruntime.SessionOptions` to start from, which may name devices of
+            providers themselves (`add_provider_for_devices`).
 
     Raises:
         ModelError: no such file, not ONNX, truncated, not runnable, or a provider is missing.
@@ -78,24 +85,32 @@ class Session:
         model: str | os.PathLike[str] | bytes,
         providers: Sequence[Any] | None = None,
         threads: int | None = None,
+        session_options: Any = None,
     ) -> None:
         import onnxruntime
 
         self.title = "the model" if isinstance(model, bytes) else f"'{os.fspath(model)}'"
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _FATAL_ONLY
-        if threads is not None:
-            if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-                raise ModelError(f"threads: expected a whole number of at least 1, got {threads!r}")
-            options.intra_op_num_threads = threads
-        wanted = _providers(providers, onnxruntime.get_available_providers())
+        options = _options(session_options, threads)
+        wanted = choose(providers)
+        if not wanted and not _names_devices(options):
+            wanted = [(CPU, {})]
+        elif wanted and _names_devices(options):
+            raise ModelError("providers: session_options names devices already; give one of both")
+        if [name for name, _ in wanted] != [CPU]:
+            _set_default(options, RECORD, "1")
         source = model if isinstance(model, bytes) else _existing(Path(model))
         if source == b"":
             raise ModelError("the model is empty (0 bytes)")
         try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=wanted)
+            given = add_to(options, wanted)
+            # Without enable_fallback=0 a provider that fails is replaced, and print() says so.
+            self._session = onnxruntime.InferenceSession(
+                source, options, providers=given, enable_fallback=0
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise ModelError(f"cannot load {self.title}: {_reason(error)}") from error
+            where = "".join(f" on {short_name(name)}" for name, _ in wanted[:1] if name != CPU)
+            raise ModelError(f"cannot load {self.title}{where}: {_reason(error)}") from error
+        self._session.disable_fallback()  # the same of a run, for an onnxruntime of before 1.20
         self._check_providers(wanted)
         self.inputs = {info.name: info for info in map(_info, self._session.get_inputs())}
         self.outputs = {info.name: info for info in map(_info, self._session.get_outputs())}
@@ -110,6 +125,16 @@ class Session:
     def providers(self) -> list[str]:
         """The execution providers in use."""
         return list(self._session.get_providers())
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether all of the model runs on the CPU's own provider."""
+        return self.providers == [CPU]
+
+    @property
+    def placement(self) -> Placement:
+        """Which nodes run where: a provider leaves what it can't do to the CPU."""
+        return Placement.of(self._session)
 
     def run(
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]
@@ -149,13 +174,46 @@ class Session:
         finally:
             binding.clear_binding_inputs()
 
-    def _check_providers(self, wanted: Sequence[Any]) -> None:
+    def _check_providers(self, wanted: Sequence[Chosen]) -> None:
         # onnxruntime falls back to the CPU in silence when a provider does not start.
         used = self.providers
-        for entry in wanted:
-            name = entry if isinstance(entry, str) else entry[0]
+        for name, _ in wanted:
             if name not in used:
-                raise ModelError(f"provider '{name}' did not start; running are {', '.join(used)}")
+                raise ModelError(
+                    f"provider '{name}' did not start, running are {', '.join(used)}; "
+                    f"{how_to_start(name)}"
+                )
+
+
+def _options(given: Any, threads: int | None) -> Any:
+    """The caller's session options or new ones, with that many threads."""
+    import onnxruntime
+
+    if given is None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _FATAL_ONLY
+    elif isinstance(given, onnxruntime.SessionOptions):
+        options = given
+    else:
+        raise ModelError(
+            f"session_options: expected onnxruntime.SessionOptions, got {type(given).__name__}"
+        )
+    if threads is not None:
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            raise ModelError(f"threads: expected a whole number of at least 1, got {threads!r}")
+        options.intra_op_num_threads = threads
+    return options
+
+
+def _names_devices(options: Any) -> bool:
+    return hasattr(options, "has_providers") and bool(options.has_providers())
+
+
+def _set_default(options: Any, key: str, value: str) -> None:
+    try:
+        options.get_session_config_entry(key)
+    except Exception:  # there is none yet; onnxruntime's exceptions share no base class
+        options.add_session_config_entry(key, value)
 
 
 def _existing(path: Path) -> str:
@@ -166,21 +224,6 @@ def _existing(path: Path) -> str:
     if path.stat().st_size == 0:
         raise ModelError(f"model '{path}': the file is empty (0 bytes)")
     return str(path)
-
-
-def _providers(wanted: Sequence[Any] | None, available: Sequence[str]) -> list[Any]:
-    if isinstance(wanted, str):
-        wanted = [wanted]
-    return [_provider(entry, available) for entry in wanted or ("CPUExecutionProvider",)]
-
-
-def _provider(entry: Any, available: Sequence[str]) -> Any:
-    name, *options = (entry,) if isinstance(entry, str) else entry
-    short = {known.removesuffix("ExecutionProvider").lower(): known for known in available}
-    found = name if name in available else short.get(str(name).lower())
-    if found is None:
-        raise ModelError(f"provider '{name}' is not in this onnxruntime; it has {', '.join(short)}")
-    return (found, *options) if options else found
 
 
 def _info(argument: Any) -> TensorInfo:
@@ -200,10 +243,14 @@ def _dimension(side: int | None) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The telling part of onnxruntime's message, on one line."""
     text = " ".join(str(error).split())
-    if "rotobuf" in text:
-        return "not an ONNX file, or a truncated one"
-    if text.startswith("[ONNXRuntimeError]"):
-        text = text.split(" : ", 3)[-1]
+    return "not an ONNX file, or a truncated one" if "rotobuf" in text else telling_part(text)
+
+
+def telling_part(message: str) -> str:
+    """What onnxruntime says, on one line: without its source file, function and error code."""
+    text = " ".join(message.split())
+    if "[ONNXRuntimeError]" in text:
+        text = text.rpartition("[ONNXRuntimeError]")[2].split(" : ", 3)[-1]
+    text = _WHERE.sub("", text)
     return text if len(text) <= 400 else text[:400] + "..."

@@ -8,6 +8,11 @@ import math
 from typing import Any
 
 from onnxcam.cli.bench_roads import EXPLAINING, MAPS, OWN_ONLY, PLAIN, Bench
+from onnxcam.cli.providers_option import (
+    add_providers_argument,
+    describe_placement,
+    placement_document,
+)
 from onnxcam.cli.timing import interleaved, machine, percentiles, quartiles
 from onnxcam.errors import InputError
 from onnxcam.methods import METHODS
@@ -36,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--layer", metavar="NAME", help="which of the file's layers (default: the first)")
     add("--method", metavar="M", help=f"one of {', '.join(METHODS)} (default: gradcam)")
     add("--threads", type=int, metavar="T", help="threads inside an operator")
-    add("--providers", metavar="NAME[,NAME]", help="onnxruntime execution providers, as cuda,cpu")
+    add_providers_argument(parser)
     add("--seconds", type=float, default=10.0, metavar="S", help="how long to measure (10)")
     add("--json", action="store_true", help="print one JSON document instead of a table")
 
@@ -55,9 +60,13 @@ def run(args: argparse.Namespace) -> int:
         "picture": None if bench.picture is None else list(bench.picture.shape[:2]),
         "threads": args.threads,
         "machine": machine(bench.engine.providers),
+        "placement": placement_document(bench.engine.model.session),
     }
     if not args.json:
         print(_heading(document), flush=True)
+        placed = describe_placement(bench.engine.model.session)
+        if placed:
+            print(placed, flush=True)
     base = PLAIN if args.plain else OWN_ONLY
     times = interleaved(bench.roads, args.seconds)
     document["rounds"] = len(times[EXPLAINING])

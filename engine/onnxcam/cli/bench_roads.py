@@ -13,12 +13,14 @@ from onnxcam.attribution import attribute
 from onnxcam.buffers import Buffers
 from onnxcam.cli.bench_inputs import make_inputs
 from onnxcam.cli.explain import read_inputs
+from onnxcam.cli.providers_option import starting_providers
 from onnxcam.contract import TARGET
 from onnxcam.engine import Engine
 from onnxcam.errors import InputError
 from onnxcam.model import Arrays
 from onnxcam.painting import overlay
 from onnxcam.pictures import Pixels, open_picture
+from onnxcam.providers import parse_providers
 from onnxcam.session import Session
 from onnxcam.targets import check_targets
 
@@ -48,20 +50,23 @@ class Bench:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.engine = Engine(
-            args.model,
-            providers=args.providers.split(",") if args.providers else None,
-            threads=args.threads,
-            method=args.method,
-            preprocess=args.preprocess,
-        )
+        providers = parse_providers(args.providers)
+        with starting_providers(args.providers):
+            self.engine = Engine(
+                args.model,
+                providers=providers,
+                threads=args.threads,
+                method=args.method,
+                preprocess=args.preprocess,
+            )
+            plain = Session(args.plain, providers, args.threads) if args.plain else None
         self.layer = self.engine.find_layer(args.layer)
         self.picture: Pixels | None = open_picture(Path(args.picture)) if args.picture else None
         self.tensor, self._further = make_inputs(
             self.engine, read_inputs(args.input), self.picture, args.batch
         )
         self.roads: dict[str, Callable[[], object]] = {}
-        self._add_sessions(args.plain, args.threads)
+        self._add_sessions(plain)
         maps = self._maps()
         self.roads[MAPS] = lambda: self._maps(maps)
         if maps.ndim - (self.engine.model.targets_per_image is not None) == 3:
@@ -70,18 +75,17 @@ class Bench:
     def _maps(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         return self.engine.maps(self.tensor, layer=self.layer, inputs=self._further, out=out)
 
-    def _add_sessions(self, plain_file: str | None, threads: int | None) -> None:
+    def _add_sessions(self, plain: Session | None) -> None:
         model = self.engine.model
         feeds = {model.contract.picture.name: self.tensor, **self._further}
         targets = check_targets(None, len(self.tensor), model.targets_per_image, model.classes)
         asked = {**feeds, TARGET: targets} if TARGET in model.session.inputs else feeds
         names = [*model.own_outputs, *model.cam_outputs(self.layer)]
         outputs = model.session.run(asked, names)
-        if plain_file is None:
+        if plain is None:
             own = model.own_outputs or names
             self.roads[OWN_ONLY] = lambda: model.session.run(asked, own)
         else:
-            plain = Session(plain_file, self.engine.providers, threads)
             fed, wanted = _fitting(plain, feeds, model.contract.picture.name), list(plain.outputs)
             _check_same(plain, plain.run(fed, wanted), outputs)
             self.roads[PLAIN] = lambda: plain.run(fed, wanted)

@@ -13,11 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcam.cli.predictions import as_document, as_table
+from onnxcam.cli.providers_option import (
+    add_providers_argument,
+    describe_placement,
+    placement_document,
+    starting_providers,
+)
 from onnxcam.colormaps import COLORMAPS
 from onnxcam.engine import Engine
 from onnxcam.errors import InputError, PictureError
 from onnxcam.methods import METHODS
 from onnxcam.painting import BLENDS, INTERPOLATIONS, PRESETS
+from onnxcam.providers import parse_providers
 from onnxcam.result import Result, picture_format
 
 _TOP = 10
@@ -56,25 +63,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON document instead of tables")
     add("--preprocess", metavar="SPEC", help="imagenet, caffe, tf, unit, or a JSON file")
     add("--labels", metavar="FILE", help="class names, one a line or JSON")
-    add("--providers", metavar="NAME[,NAME]", help="onnxruntime execution providers, as cuda,cpu")
+    add_providers_argument(parser)
     add("--threads", type=int, metavar="N", help="threads inside an operator")
 
 
 def run(args: argparse.Namespace) -> int:
     """Explain every picture; returns 0, or 2 when a picture could not be explained."""
     outputs = plan_outputs(args.pictures, args.output, args.model, args.save_map)
-    engine = Engine(
-        args.model,
-        providers=args.providers.split(",") if args.providers else None,
-        threads=args.threads,
-        method=args.method,
-        preprocess=args.preprocess,
-        labels=args.labels,
-    )
+    with starting_providers(args.providers):
+        engine = Engine(
+            args.model,
+            providers=parse_providers(args.providers),
+            threads=args.threads,
+            method=args.method,
+            preprocess=args.preprocess,
+            labels=args.labels,
+        )
     inputs = read_inputs(args.input)
     layer = engine.find_layer(args.layer)
     documents: list[dict[str, Any]] = []
     failures = 0
+    placed = describe_placement(engine.model.session)
+    if placed and not args.json:
+        print(placed)
     for picture, output in zip(args.pictures, outputs, strict=True):
         try:
             result = engine.explain(Path(picture), args.target, layer=layer, inputs=inputs)
@@ -97,7 +108,12 @@ def run(args: argparse.Namespace) -> int:
             print(f"  -> {output}")
     if args.json:
         title = engine.contract.layers[layer].title
-        document = {"model": args.model, "layer": title, "pictures": documents}
+        document = {
+            "model": args.model,
+            "layer": title,
+            "placement": placement_document(engine.model.session),
+            "pictures": documents,
+        }
         print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
     return 2 if failures else 0
 
