@@ -70,7 +70,8 @@ def _is_finite(value: ir.Value, emitted: set[ir.Node], known: dict[ir.Value, boo
         producer = current.producer()
         if producer is None or producer not in emitted or producer.op_type in _PRODUCTS:
             continue
-        if producer.op_type not in _FINITE or known.get(current) is False:
+        possible = producer.op_type in _FINITE or _is_mean(producer)
+        if not possible or known.get(current) is False:
             known[value] = False
             return False
         floats = (v for v in producer.inputs if v is not None and v.dtype in FLOATS)
@@ -79,6 +80,15 @@ def _is_finite(value: ir.Value, emitted: set[ir.Node], known: dict[ir.Value, boo
         stack += unseen
     known.update(dict.fromkeys(seen, True))
     return True
+
+
+def _is_mean(node: ir.Node) -> bool:
+    """A division by a number of pixels, counted in the graph."""
+    if node.op_type != "Div" or node.inputs[1] is None:
+        return False
+    counted = node.inputs[1].producer()
+    source = counted.inputs[0] if counted is not None and counted.op_type == "Cast" else None
+    return source is not None and source.dtype not in FLOATS
 
 
 def _product(op: Ops, mask: ir.Value, dy: ir.Value, factors: dict[ir.Value, ir.Value]) -> ir.Value:
