@@ -55,8 +55,10 @@ def cut(plain: onnx.ModelProto) -> tuple[str, onnx.ModelProto]:
 def slopes(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str]]:
     """The emitted nodes that multiply by an activation's slope, and the gradient they take.
 
-    Where(mask, gradient, 0) of ReLU and its kind, and Mul(gradient, s + y (1 - s)) of SiLU.
+    Mul(gradient, Cast(mask)) of ReLU and its kind, and Mul(gradient, s + y (1 - s)) of SiLU. Not
+    those whose gradient is the same for all pixels: they give it its shape.
     """
+    shapes = shapes_by_name(model)
     producers = {name: node for node in model.graph.node for name in node.output}
 
     def made_by(name: str, op_type: str) -> onnx.NodeProto | None:
@@ -64,17 +66,17 @@ def slopes(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str]]:
         return node if node is not None and node.op_type == op_type else None
 
     for node in model.graph.node:
-        if not node.name.startswith("cam/"):
+        if not node.name.startswith("cam/") or node.op_type != "Mul":
             continue
-        if node.op_type == "Where" and (
-            made_by(node.input[0], "And") or made_by(node.input[0], "Greater")
-        ):
-            yield node, node.input[1]
-        elif node.op_type == "Mul":
-            for gradient, slope in (node.input, reversed(node.input)):
-                added = made_by(slope, "Add")
-                if added is not None and any(made_by(x, "Sigmoid") for x in added.input):
-                    yield node, gradient
+        for gradient, slope in (node.input, reversed(node.input)):
+            added, mask = made_by(slope, "Add"), made_by(slope, "Cast")
+            of_silu = added is not None and any(made_by(x, "Sigmoid") for x in added.input)
+            of_relu = mask is not None and any(
+                made_by(mask.input[0], comparison) for comparison in ("And", "Greater")
+            )
+            pixelwise = shapes.get(gradient, [1])[2:] != [1, 1]
+            if (of_silu or of_relu) and pixelwise:
+                yield node, gradient
 
 
 def without(model: onnx.ModelProto, removed: list[tuple[onnx.NodeProto, str]]) -> onnx.ModelProto:
@@ -120,14 +122,13 @@ def passes(shapes: list[list[int]]) -> onnx.ModelProto:
     return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
-def shapes_of(model: onnx.ModelProto, names: list[str]) -> list[list[int]]:
-    """Shapes for a batch of one, of the tensors that have four axes."""
+def shapes_by_name(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """The shapes that can be told, for a batch of one."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    known = {
+    return {
         value.name: [side.dim_value or 1 for side in value.type.tensor_type.shape.dim]
         for value in inferred.graph.value_info
     }
-    return [known[name] for name in names if len(known.get(name, [])) == 4]
 
 
 def measure(plain: onnx.ModelProto, rounds: int, threads: int) -> tuple[str, np.ndarray]:
@@ -135,7 +136,8 @@ def measure(plain: onnx.ModelProto, rounds: int, threads: int) -> tuple[str, np.
     layer, head = cut(plain)
     explaining = from_onnx(plain, layer)
     removed = list(slopes(explaining))
-    sides = shapes_of(explaining, [node.output[0] for node, _ in removed])
+    shapes = shapes_by_name(explaining)
+    sides = [shape for node, _ in removed if len(shape := shapes.get(node.output[0], [])) == 4]
     models = (plain, explaining, head, without(explaining, removed), passes(sides))
     sessions = [session(model, threads) for model in models]
     rng = np.random.default_rng(0)

@@ -85,9 +85,10 @@ def emit(
             outputs += _layer_outputs(op, layer, grads, index, kind, per_image)
     chosen = [v for target in targets for v in (target.index, target.in_range)]
     merge_equal(op, keep=[*outputs, *seeds, *chosen])
-    for target, seed in zip(targets, seeds, strict=True):
-        # Outputs exist before the rewrites, which may replace the nodes that gradients come from.
-        for rewrite in REWRITES:
+    # Outputs exist before the rewrites, which may replace the nodes that gradients come from. One
+    # rewrite is through for every target before the next begins: they look for what rules write.
+    for rewrite in REWRITES:
+        for target, seed in zip(targets, seeds, strict=True):
             rewrite(op, target, seed)
     stack_products(op)
     prune(op, set(outputs))

@@ -66,6 +66,13 @@ CONVOLUTIONS = {
     "depthwise": [((8, 1, 3, 3), {"pads": [1] * 4, "group": 4})],
     "strided": [((8, 4, 3, 3), {"pads": [1] * 4, "strides": [2, 2]})],
     "wide pads": [((8, 4, 1, 1), {"pads": [1] * 4})],
+    "strided depthwise": [((4, 1, 3, 3), {"pads": [1] * 4, "group": 4, "strides": [2, 2]})],
+    "strided 5x4": [((4, 1, 5, 4), {"pads": [2, 1, 2, 0], "group": 4, "strides": [2, 2]})],
+    "strided dilated": [
+        ((4, 1, 3, 3), {"pads": [2] * 4, "group": 4, "strides": [2, 2], "dilations": [2, 2]})
+    ],
+    "pixels left": [((4, 1, 2, 2), {"group": 4, "strides": [2, 2]})],
+    "strided multiplied": [((8, 1, 3, 3), {"pads": [1] * 4, "group": 4, "strides": [2, 2]})],
 }
 PLAIN = ((4, 4, 3, 3), {"pads": [1] * 4})
 
@@ -77,19 +84,49 @@ def test_with_and_without_rewrites_is_the_same(kind, head, monkeypatch):
     rewritten = from_onnx(plain, "r0")
     monkeypatch.setattr(emission, "REWRITES", ())
     literal = from_onnx(plain, "r0")
-    expected, found = gradients(literal), gradients(rewritten)
+    expected, found = (gradients(model, (0, 3, 2)) for model in (literal, rewritten))
     assert np.abs(expected).max() > 0
     np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
     ("kind", "transposed"),
-    [(k, 1 if k in ("strided", "wide pads") else 0) for k in CONVOLUTIONS],
+    [(k, int(k in ("strided", "wide pads", "strided multiplied"))) for k in CONVOLUTIONS],
 )
-def test_stride_one_becomes_a_conv(kind, transposed):
+def test_stride_one_or_depthwise_becomes_a_conv(kind, transposed):
     operators = emitted(from_onnx(network([PLAIN, *CONVOLUTIONS[kind]]), "r0"))
     assert operators["ConvTranspose"] == transposed
     assert operators["Conv"] == 1 - transposed
+
+
+def test_masks_are_factors(monkeypatch):
+    model = network([PLAIN, PLAIN])
+    # What is left of Where chooses the target.
+    assert emitted(from_onnx(model, "r0"))["Where"] == emitted(from_onnx(model, "r1"))["Where"]
+    monkeypatch.setattr(emission, "REWRITES", ())
+    literal = from_onnx(model, "r0"), from_onnx(model, "r1")
+    assert emitted(literal[0])["Where"] == emitted(literal[1])["Where"] + 1
+
+
+def test_a_mask_hides_an_infinite_slope():
+    """The root's derivative at 0 is infinite, the Relu's before it 0: the product would be NaN."""
+    torch = pytest.importorskip("torch")
+    plain = network([PLAIN, PLAIN])
+    (pool,) = (n for n in plain.graph.node if n.op_type == "GlobalAveragePool")
+    position = list(plain.graph.node).index(pool)
+    plain.graph.node.insert(position, oh.make_node("Sqrt", [pool.input[0]], ["root"]))
+    plain.graph.node[position + 1].input[0] = "root"
+    found = gradients(from_onnx(plain, "r0"))
+
+    weights = {t.name: torch.tensor(onnx.numpy_helper.to_array(t)) for t in plain.graph.initializer}
+    picture = np.random.default_rng(1).standard_normal((3, 4, 9, 9)).astype(np.float32)
+    convolved = torch.nn.functional.conv2d(torch.tensor(picture), weights["w0"], padding=1)
+    layer = convolved.relu().requires_grad_()
+    root = torch.nn.functional.conv2d(layer, weights["w1"], padding=1).relu().sqrt()
+    scores = 0.5 * root.mean(dim=(2, 3)) @ weights["wd"]
+    (expected,) = torch.autograd.grad(scores[[0, 1, 2], [0, 3, 5]].sum(), layer)
+    assert (root == 0).any()
+    np.testing.assert_allclose(found, expected, atol=2e-5 * expected.abs().max())
 
 
 def test_flipped_weights_are_not_stored():
@@ -214,10 +251,13 @@ def test_a_gated_sigmoid_is_differentiated_through_its_value(order, monkeypatch)
     assert np.abs(expected).max() > 0
     np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
     assert emitted(rewritten)["Mul"] == emitted(literal)["Mul"] - 2
-    # What several targets share stands there once: 1 - s of either sigmoid.
-    assert emitted(several)["Sub"] == emitted(rewritten)["Sub"] == 2
+    # What several targets share stands there once: 1 - s of either sigmoid, of which the gated one
+    # is written as a HardSigmoid.
+    for operator in ("Sub", "HardSigmoid"):
+        assert emitted(several)[operator] == emitted(rewritten)[operator] == 1
 
 
-def test_a_repeated_mean_is_added_without_being_written_out():
-    operators = emitted(from_onnx(squeezed_and_gated("plain"), "r0"))
-    assert operators["Expand"] == 1  # behind the last pool; not that of the squeeze
+def test_a_repeated_mean_is_used_without_being_written_out():
+    # Multiplied behind the last pool, added behind the squeeze.
+    assert not emitted(from_onnx(squeezed_and_gated("plain"), "r0"))["Expand"]
+    assert not emitted(from_onnx(network([PLAIN, PLAIN]), "r0"))["Expand"]

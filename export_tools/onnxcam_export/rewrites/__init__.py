@@ -12,10 +12,12 @@ import onnx_ir as ir
 
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.rewrites.gated_sigmoid import gated_sigmoid
+from onnxcam_export.rewrites.mask_product import mask_product
 from onnxcam_export.rewrites.mean_of_dense import mean_of_dense
 from onnxcam_export.rewrites.one_hot_channel import one_hot_channel
 from onnxcam_export.rewrites.one_hot_row import one_hot_row
 from onnxcam_export.rewrites.stride_one_conv import stride_one_conv
+from onnxcam_export.rewrites.strided_depthwise import strided_depthwise
 from onnxcam_export.target import Target
 
 Rewrite = Callable[[Ops, Target, ir.Value], None]
@@ -25,7 +27,9 @@ REWRITES: tuple[Rewrite, ...] = (
     one_hot_channel,
     mean_of_dense,
     stride_one_conv,
+    strided_depthwise,
     gated_sigmoid,
+    mask_product,
 )
 
 

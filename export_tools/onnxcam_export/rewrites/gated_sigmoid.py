@@ -51,8 +51,14 @@ def _product(
         products = (n for n in s.consumers() if n.op_type == "Mul" and (x, s) in _orders(n))
         y = next((node.outputs[0] for node in products), None)
         gated = y if y is not None else op.Mul(x, s)
-        slopes[s] = op.Add(s, op.Mul(gated, op.Sub(1.0, s)))
+        slopes[s] = op.Add(s, op.Mul(gated, _one_minus(op, s)))
     return op.Mul(g, slopes[s])
+
+
+def _one_minus(op: Ops, s: ir.Value) -> ir.Value:
+    if s.dtype != ir.DataType.FLOAT:
+        return op.Sub(1.0, s)  # onnxruntime's HardSigmoid knows no other floats
+    return op.HardSigmoid(s, alpha=-1.0, beta=1.0)
 
 
 def _orders(node: ir.Node | None) -> list[tuple[ir.Value, ir.Value]]:

@@ -12,7 +12,8 @@ layout or depthwise kernels of its Conv. Best of 25, 2 threads, milliseconds:
     512 to 128, 1x1, 28                      1.01   0.99
 
 For stride 2 it would be a Conv of an input with zeros between its pixels, four times the work:
-6.9 against 2.5 ms for 256 channels at 14x14; left alone.
+6.9 against 2.5 ms for 256 channels at 14x14; left alone, but for depthwise ones
+(:mod:`onnxcam_export.rewrites.strided_depthwise`).
 
 The flipped weights are written as operators on the original ones, which onnxruntime folds when it
 loads the file: the file does not grow (storing them would double the head's convolutions).
@@ -59,14 +60,13 @@ def _conv(op: Ops, node: ir.Node, pads: list[int]) -> ir.Value:
     weight = node.inputs[1]
     assert weight is not None
     group = int_attribute(node, "group", 1)
-    flipped = _flipped(op, weight, group)
     return op.Conv(
-        node.inputs[0], flipped, group=group, pads=pads,
+        node.inputs[0], flipped(op, weight, group), group=group, pads=pads,
         dilations=ints_attribute(node, "dilations"), kernel_shape=dims(weight)[2:],
     )  # fmt: skip
 
 
-def _flipped(op: Ops, weight: ir.Value, group: int) -> ir.Value:
+def flipped(op: Ops, weight: ir.Value, group: int) -> ir.Value:
     """Weights [M, C / group, *kernel] as [C, M / group, *kernel], every kernel reversed."""
     sizes = [size or 0 for size in dims(weight)]
     rank, m, c, kernel = len(sizes), sizes[0], sizes[1], sizes[2:]

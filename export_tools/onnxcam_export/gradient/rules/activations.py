@@ -15,7 +15,11 @@ from onnxcam_export.gradient.shapes import float_attribute, int_attribute, strin
 def _leaky_relu(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
     slope = float_attribute(n, "alpha", 0.01)
     side = _y(n) if slope > 0 else _x(n)  # y leaves the operator fusable, see Relu
-    return [op.Where(op.Greater(side, 0.0), dy, op.Mul(dy, slope))]
+    positive = op.Greater(side, 0.0)
+    if slope <= 1:
+        # Where is slow, see rewrites/mask_product.py
+        return [op.Mul(dy, op.Max(op.Cast(positive, to=_x(n).dtype), slope))]
+    return [op.Where(positive, dy, op.Mul(dy, slope))]
 
 
 def _prelu(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
@@ -56,11 +60,12 @@ def _hard_sigmoid(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None
 
 
 def _hard_swish(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
-    # y = x * max(0, min(1, x/6 + 1/2)): 0 below -3, 1 above 3, x/3 + 1/2 between
+    # y = x h, h = max(0, min(1, x/6 + 1/2)): y' = h + x/6 from -3 to 3, h elsewhere (0 and 1)
     x = _x(n)
-    middle = op.Add(op.Mul(x, 1.0 / 3.0), 0.5)
-    slope = op.Where(op.Less(x, -3.0), 0.0, op.Where(op.LessOrEqual(x, 3.0), middle, 1.0))
-    return [op.Mul(dy, slope)]
+    within = op.And(op.GreaterOrEqual(x, -3.0), op.LessOrEqual(x, 3.0))
+    # Where is slow, see rewrites/mask_product.py
+    rising = op.Mul(op.Mul(x, 1.0 / 6.0), op.Cast(within, to=x.dtype))
+    return [op.Mul(dy, op.Add(op.HardSigmoid(x, alpha=1.0 / 6.0, beta=0.5), rising))]
 
 
 def _gelu(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[ir.Value | None]:
@@ -142,3 +147,6 @@ TABLE = {
 }  # fmt: skip
 
 BROADCASTING = {("", "PRelu")}
+
+# Their gradient has the shape of x or y, and so may dy be one that broadcasting repeats.
+SPREADING = TABLE.keys() - {("", "Softmax"), ("", "LogSoftmax")}

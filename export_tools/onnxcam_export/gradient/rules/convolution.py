@@ -88,11 +88,13 @@ def transposed(
     overhang = [w.overhang(axis) for axis in range(len(w.kernel))]
     if None not in overhang:
         known = [o for o in overhang if o is not None]
-        return op.ConvTranspose(
+        dx = op.ConvTranspose(
             dy, weight, group=group, strides=w.strides, dilations=w.dilations,
             kernel_shape=w.kernel, pads=w.pads_begin + [max(o, 0) for o in known],
             output_padding=[max(-o, 0) for o in known],
         )  # fmt: skip
+        dx.shape = x.shape  # for the rewrites
+        return dx
     # An open input size: make everything the windows can reach, then cut the input out of it.
     whole = op.ConvTranspose(
         dy, weight, group=group, strides=w.strides, dilations=w.dilations,
