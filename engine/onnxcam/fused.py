@@ -6,7 +6,7 @@ Arguments are valid here; see :mod:`onnxcam.painting` for what checks them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +24,13 @@ CONTOURS = "contours"
 _WORTH_THREADS = 500_000
 
 
-class Painting(NamedTuple):
-    """What is painted, and how.
+class Way(NamedTuple):
+    """How a map is painted; see :func:`onnxcam.overlay`.
 
-    `values` is float32 [h, w], of which 0..1 is shown; `background` its value outside of
-    `rectangle`. `picture` is uint8 [H, W, C], C of 1, 3 or 4, pixels of a row adjacent. `lines`
-    are the levels of contours, float32.
+    `background` is the map's value outside of its rectangle; `lines` are the levels of contours,
+    float32.
     """
 
-    values: NDArray[np.float32]
-    rectangle: Rectangle
-    picture: Pixels
-    colors: Pixels
     alpha: float
     blend: str
     bicubic: bool = False
@@ -44,6 +39,20 @@ class Painting(NamedTuple):
     lines: NDArray[np.float32] | None = None
     line_width: float = 1.0
     smooth: bool = True
+
+
+class Painting(NamedTuple):
+    """What is painted, and how.
+
+    `values` is float32 [h, w], of which 0..1 is shown; it lies in `rectangle`. `picture` is uint8
+    [H, W, C], C of 1, 3 or 4, pixels of a row adjacent.
+    """
+
+    values: NDArray[np.float32]
+    rectangle: Rectangle
+    picture: Pixels
+    colors: Pixels
+    way: Way
 
 
 def paint(job: Painting, out: Pixels, threads: int = 1) -> None:
@@ -71,15 +80,15 @@ def paint(job: Painting, out: Pixels, threads: int = 1) -> None:
 
 def _kernel(job: Painting, out: Pixels) -> Callable[[int, int], None]:
     """A function that paints the rows first..last."""
-    place, picture, bicubic = job.rectangle, job.picture, int(job.bicubic)
-    where = (job.values, place.left, place.top, place.right, place.bottom)
-    if job.blend == CONTOURS:
+    picture, way = job.picture, job.way
+    where = (job.values, *job.rectangle)
+    if way.blend == CONTOURS:
         colors = _colors(job)
 
         def contours(first: int, last: int) -> None:
             compiled.overlay_contours(
-                *where, picture, colors, job.alpha, job.lines, job.line_width, int(job.smooth),
-                bicubic, first, last, out,
+                *where, picture, colors, way.alpha, way.lines, way.line_width,
+                int(way.smooth), int(way.bicubic), first, last, out,
             )  # fmt: skip
 
         return contours
@@ -87,15 +96,16 @@ def _kernel(job: Painting, out: Pixels) -> Callable[[int, int], None]:
 
         def jet(first: int, last: int) -> None:
             compiled.overlay_jet(
-                *where, job.background, picture, job.alpha, int(job.bgr), first, last, out
+                *where, way.background, picture, way.alpha, int(way.bgr), first, last, out
             )
 
         return jet
-    colors, code = _colors(job), CODES[job.blend]
+    colors, code = _colors(job), CODES[way.blend]
 
     def any_colors(first: int, last: int) -> None:
         compiled.overlay_colors(
-            *where, job.background, picture, colors, job.alpha, code, bicubic, first, last, out,
+            *where, way.background, picture, colors, way.alpha, code, int(way.bicubic), first,
+            last, out,
         )  # fmt: skip
 
     return any_colors
@@ -104,26 +114,34 @@ def _kernel(job: Painting, out: Pixels) -> Callable[[int, int], None]:
 def _is_jet(job: Painting) -> bool:
     """Whether the faster kernel paints the same, to within a level."""
     return (
-        job.blend == "alpha"
-        and job.alpha <= 0.5
-        and not job.bicubic
+        job.way.blend == "alpha"
+        and job.way.alpha <= 0.5
+        and not job.way.bicubic
         and job.picture.shape[2] != 4
         and job.colors is find_colormap("jet")
     )
 
 
 def _colors(job: Painting) -> Pixels:
-    return np.ascontiguousarray(job.colors[:, ::-1]) if job.bgr else job.colors
+    return np.ascontiguousarray(job.colors[:, ::-1]) if job.way.bgr else job.colors
 
 
 def _apart(job: Painting, out: Pixels) -> Painting:
     """The job, with copies of what shares memory with `out` and is not `out` itself."""
-    if np.may_share_memory(job.picture, out) and not _same(job.picture, out):
+    if _may_share(job.picture, out) and not _same(job.picture, out):
         job = job._replace(picture=job.picture.copy())
-    if np.may_share_memory(job.values, out):
+    if _may_share(job.values, out):
         job = job._replace(values=job.values.copy())
     return job
 
 
+def _may_share(array: NDArray[Any], out: Pixels) -> bool:
+    if array.base is None and out.base is None:  # each in memory of its own
+        return array is out
+    return np.may_share_memory(array, out)
+
+
 def _same(a: Pixels, b: Pixels) -> bool:
+    if a is b:
+        return True
     return a.shape == b.shape and a.strides == b.strides and a.ctypes.data == b.ctypes.data

@@ -7,10 +7,11 @@ presets, rows of the table :data:`PRESETS`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from onnxcam.colormaps import find_colormap
 from onnxcam.conventions import Job, keras_additive, place, pytorch_grad_cam, signed
 from onnxcam.errors import InputError, MethodError
-from onnxcam.fused import CODES, CONTOURS, Painting, paint
+from onnxcam.fused import CODES, CONTOURS, Painting, Way, paint
 from onnxcam.pictures import PictureLike, Pixels, open_picture
 from onnxcam.preprocess import Rectangle
 
@@ -143,38 +144,80 @@ def overlay(
             taken["bgr"] = "True"
         _refuse(f"preset '{preset}' has its own way of painting", taken)
         return _by_convention(chosen, heatmap, picture, alpha, colormap, out, rectangle)
+    options = _options_of(
+        preset, blend, alpha, interpolation, levels, line_width, antialias, bgr, threads
+    )
+    if bgr and not isinstance(picture, np.ndarray):
+        raise MethodError("bgr=True is for arrays; files and PIL images are read as RGB")
+    pixels = _pixels(picture, out)
+    job = Painting(
+        _centred(heatmap) if options.diverging else _values(heatmap),
+        _rectangle(rectangle, pixels),
+        pixels,
+        find_colormap(chosen.colormap if colormap is None else colormap),
+        options.way,
+    )
+    height, width, channels = pixels.shape
+    shape = (height, width, 4 if channels == 4 else 3)
+    if out is None:
+        out = np.empty(shape, np.uint8)
+    else:
+        check_out(out, shape, np.uint8, rows=True)
+    try:
+        paint(job, out, options.threads)
+    except InputError:  # the kernels look for NaN themselves, and faster
+        _check_finite(heatmap)
+        raise
+    return out
+
+
+class _Options(NamedTuple):
+    """Options of an overlay that were found to be good."""
+
+    way: Way
+    diverging: bool
+    threads: int
+
+
+def _options_of(*given: Any) -> _Options:
+    try:
+        return _options(*given)
+    except TypeError:  # something that can't be a key, such as a list of levels
+        return _options.__wrapped__(*given)
+
+
+# Typed: True is not 1 here. Looking a call's options up takes 0.5 us, checking them 3.
+@functools.lru_cache(maxsize=64, typed=True)
+def _options(
+    preset: str | None,
+    blend: str | None,
+    alpha: Any,
+    interpolation: str | None,
+    levels: Any,
+    line_width: Any,
+    antialias: Any,
+    bgr: Any,
+    threads: Any,
+) -> _Options:
     blend = _one_of("blend", blend or "alpha", (*CODES, CONTOURS))
     if blend == "heat":
         _refuse("blend 'heat' is the colours alone", {"alpha": alpha})
     if blend != CONTOURS:
         _refuse(f"blend '{blend}' draws no lines", {"levels": levels})
-    way = _one_of("interpolation", interpolation or "bilinear", INTERPOLATIONS)
+    kind = _one_of("interpolation", interpolation or "bilinear", INTERPOLATIONS)
     diverging = preset == "diverging"
-    if bgr and not isinstance(picture, np.ndarray):
-        raise MethodError("bgr=True is for arrays; files and PIL images are read as RGB")
-    pixels = _pixels(picture, out)
-    usual = BLENDS[blend] if blend != "alpha" else chosen.alpha
-    job = Painting(
-        values=_centred(_values(heatmap)) if diverging else _values(heatmap),
-        rectangle=_rectangle(rectangle, pixels),
-        picture=pixels,
-        colors=find_colormap(chosen.colormap if colormap is None else colormap),
+    usual = BLENDS[blend] if blend != "alpha" else _find_preset(preset).alpha
+    way = Way(
         alpha=_alpha(usual if alpha is None else alpha),
         blend=blend,
-        bicubic=way == "bicubic",
+        bicubic=kind == "bicubic",
         background=0.5 if diverging else 0.0,
         bgr=bool(bgr),
         lines=_lines(levels, diverging) if blend == CONTOURS else None,
         line_width=_number("line_width", line_width, 0.1, 1000.0),
         smooth=bool(antialias),
     )
-    shape = (*pixels.shape[:2], 4 if pixels.shape[2] == 4 else 3)
-    if out is None:
-        out = np.empty(shape, np.uint8)
-    else:
-        check_out(out, shape, np.uint8, rows=True)
-    paint(job, out, _threads(threads))
-    return out
+    return _Options(way, diverging, _threads(threads))
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: Any, rows: bool = False) -> None:
@@ -206,8 +249,10 @@ def _by_convention(
 ) -> Pixels:
     assert preset.paint is not None
     pixels = _picture(picture, preset.float_pictures)
+    values = _values(heatmap)
+    _check_finite(values)
     job = Job(
-        values=_values(heatmap),
+        values=values,
         rectangle=_rectangle(rectangle, pixels),
         picture=pixels,
         alpha=_alpha(preset.alpha if alpha is None else alpha, preset.float_pictures),
@@ -253,8 +298,10 @@ def _pixels(picture: Any, out: Any) -> Pixels:
     return open_picture(picture)
 
 
-def _centred(values: Map) -> Map:
+def _centred(heatmap: Any) -> Map:
     """Divided by the largest magnitude, then 0 at 0.5."""
+    values = _values(heatmap)
+    _check_finite(values)
     largest = float(np.abs(values).max())
     if largest == 0:
         return np.full_like(values, 0.5)
@@ -290,9 +337,12 @@ def _values(heatmap: Any) -> Map:
     array = np.asarray(heatmap)
     if array.ndim != 2 or array.size == 0 or array.dtype.kind != "f":
         raise InputError(f"heatmap: expected float32 [h, w], got {array.dtype} {list(array.shape)}")
-    if not np.isfinite(array).all():
-        raise InputError("heatmap: holds NaN or infinite values")
     return np.ascontiguousarray(array, np.float32)
+
+
+def _check_finite(heatmap: Any) -> None:
+    if not np.isfinite(heatmap).all():
+        raise InputError("heatmap: holds NaN or infinite values")
 
 
 def _picture(picture: Any, float_pictures: bool) -> NDArray[Any]:

@@ -25,10 +25,6 @@ def two(operation):
     return run
 
 
-def magnitude(x, y, out):
-    lanes.store(out, 0, lanes.magnitude(lanes.load(x, 0)))
-
-
 def shifted_left(x, y, out):
     lanes.store(out, 0, lanes.left(lanes.load(x, 0), 3))
 
@@ -37,8 +33,19 @@ def shifted_right(x, y, out):
     lanes.store(out, 0, lanes.right(lanes.load(x, 0), 7))
 
 
+def shifted_right_signed(x, y, out):
+    lanes.store(out, 0, lanes.right_signed(lanes.load(x, 0), 6))
+
+
 def filled(x, y, out):
     lanes.store(out, 0, lanes.add(lanes.fill(-300), lanes.fill(x[0])))
+
+
+def one(operation):
+    def run(x, y, out):
+        lanes.store(out, 0, operation(lanes.load(x, 0)))
+
+    return run
 
 
 BINARY = (
@@ -46,16 +53,25 @@ BINARY = (
     lanes.subtract,
     lanes.subtract_to_zero,
     lanes.smaller,
+    lanes.multiply,
     lanes.multiply_high,
     lanes.multiply_high_signed,
     lanes.both,
     lanes.either,
 )
-SPREADS = tuple(getattr(lanes, f"spread_{part}") for part in range(6))
+SPREADS = tuple(getattr(lanes, f"spread_{part}") for part in range(3))
 
 
 @pytest.mark.parametrize(
-    "run", [*map(two, (*BINARY, *SPREADS)), magnitude, shifted_left, shifted_right, filled]
+    "run",
+    [
+        *map(two, BINARY),
+        *map(one, (*SPREADS, lanes.magnitude)),
+        shifted_left,
+        shifted_right,
+        shifted_right_signed,
+        filled,
+    ],
 )
 def test_arithmetic(run):
     compiled = njit(run)
@@ -75,14 +91,27 @@ def test_arithmetic_against_numpy():
     product = lanes.multiply_high_signed(x, y).view(np.int16)
     np.testing.assert_array_equal(product, signed[0] * signed[1] // 65536)
     np.testing.assert_array_equal(lanes.subtract_to_zero(x, y), (wide[0] - wide[1]).clip(0))
-    large = np.concatenate([x, y])
-    in_order = [getattr(lanes, f"spread_{part}")(x, y) for part in range(6)]
-    blocks = np.array(in_order).reshape(3, 2, 32).transpose(0, 2, 1).reshape(-1)
-    np.testing.assert_array_equal(blocks, large.repeat(3))
+    np.testing.assert_array_equal(lanes.multiply(x, y), wide[0] * wide[1] % 65536)
+    np.testing.assert_array_equal(lanes.right_signed(x, 6).view(np.int16), signed[0] // 64)
 
 
-def copy_pairs(data, out):
-    lanes.store_pairs(out, 3, lanes.load_pairs(data, 5))
+def test_the_order_of_bytes():
+    """What is widened and narrowed again is in its place, and so is what is spread."""
+    data = np.arange(32, dtype=np.uint8)
+    crossed = lanes.widen_crossed(data, 0, lanes.fill(0x2121))
+    np.testing.assert_array_equal(np.sort(crossed), 256 * np.arange(32) + 0x21)
+    out = np.zeros((3, 32), np.uint8)
+    lanes.narrow_crossed(out[0], 0, lanes.right(crossed, 8))
+    np.testing.assert_array_equal(out[0], data)
+    pixels = RANDOM.integers(0, 256, 32).astype(np.uint16)
+    for part, spread in enumerate(SPREADS):
+        lanes.narrow_crossed(out[part], 0, spread(pixels))
+    np.testing.assert_array_equal(out.reshape(-1), pixels.repeat(3))
+
+
+def cross(data, out):
+    wide = lanes.widen_crossed(data, 5, lanes.fill(0x7F7F))
+    lanes.narrow_crossed(out, 3, lanes.right_signed(wide, 6))
 
 
 def clip(data, out):
@@ -94,7 +123,7 @@ def copy_bytes(data, out):
     lanes.put_byte(out, 0, lanes.byte(data, 7))
 
 
-@pytest.mark.parametrize("run", [copy_pairs, clip, copy_bytes])
+@pytest.mark.parametrize("run", [cross, clip, copy_bytes])
 def test_bytes(run):
     data = RANDOM.integers(0, 256, 80).astype(np.uint8)
     found, expected = np.zeros(80, np.uint8), np.zeros(80, np.uint8)
@@ -104,15 +133,19 @@ def test_bytes(run):
     assert found.any()
 
 
+def move(data, out):
+    lanes.store_clipped(out, 3, lanes.right(lanes.load_high(data, 85), 8))
+
+
 def test_bytes_of_a_picture_with_gaps():
     """Positions count in memory: row y of a view begins at y times its stride."""
     data = RANDOM.integers(0, 256, (5, 90)).astype(np.uint8)
     view = data[:, :66].reshape(5, 22, 3)
     assert not view.flags.c_contiguous
-    for run in (copy_pairs, njit(copy_pairs)):
+    for run in (move, njit(move)):
         out = np.zeros(80, np.uint8)
         run(view, out)
-        np.testing.assert_array_equal(out[3:67], data.reshape(-1)[5:69])
+        np.testing.assert_array_equal(out[3:35], data.reshape(-1)[85:117])
 
 
 def carve(work, out):

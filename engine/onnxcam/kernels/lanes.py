@@ -23,6 +23,9 @@ from numba.extending import lower_builtin, models, register_model, type_callable
 from numba.np.arrayobj import populate_array
 
 LANES = 32
+# Of 32 bytes, in which order `widen_crossed` makes lanes of them. The processors widen and narrow
+# 16 bytes at a time (the unpack and pack instructions), so that none has to move to another 16.
+CROSSED = (*range(8), *range(16, 24), *range(8, 16), *range(24, 32))
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -39,6 +42,7 @@ _I1, _I8, _I16, _I32 = (ir.IntType(bits) for bits in (1, 8, 16, 32))
 _VECTOR = ir.VectorType(_I16, LANES)
 _WIDE = ir.VectorType(_I32, LANES)
 _BYTES = ir.VectorType(_I8, LANES)
+_TWICE_BYTES, _TWICE_WIDE = ir.VectorType(_I8, 2 * LANES), ir.VectorType(_I32, 2 * LANES)
 
 
 @register_model(_LanesType)
@@ -127,13 +131,32 @@ def _high_half(extend: str) -> Callable[..., Any]:
     return build
 
 
-def _narrow(builder: Any, pointer: Any, lanes: Any) -> None:
-    smaller = _call("umin")(builder, lanes, _constant(255))
-    _store(builder, pointer, builder.trunc(smaller, _BYTES))
+def _clipped_bytes(builder: Any, lanes: Any) -> Any:
+    # The instruction that narrows clips so by itself, which LLVM sees if both bounds are signed.
+    clipped = _call("smax")(builder, lanes, _constant(0))
+    return builder.trunc(_call("smin")(builder, clipped, _constant(255)), _BYTES)
 
 
 def _widen(builder: Any, pointer: Any) -> Any:
     return builder.shl(builder.zext(_load(builder, pointer, _BYTES), _VECTOR), _constant(8))
+
+
+def _narrow(builder: Any, pointer: Any, lanes: Any) -> None:
+    _store(builder, pointer, _clipped_bytes(builder, lanes))
+
+
+def _narrow_crossed(builder: Any, pointer: Any, lanes: Any) -> None:
+    found = _clipped_bytes(builder, lanes)
+    order = ir.Constant(_WIDE, [CROSSED.index(at) for at in range(LANES)])
+    _store(builder, pointer, builder.shuffle_vector(found, found, order))
+
+
+def _widen_crossed(builder: Any, pointer: Any, low: Any) -> Any:
+    found, low = _load(builder, pointer, _BYTES), builder.bitcast(low, _TWICE_BYTES)
+    low = builder.shuffle_vector(low, low, ir.Constant(_WIDE, list(range(LANES))))
+    mask = [each for at in CROSSED for each in (at, LANES + at)]
+    mixed = builder.shuffle_vector(low, found, ir.Constant(_TWICE_WIDE, mask))
+    return builder.bitcast(mixed, _VECTOR)
 
 
 def _copy_8(builder: Any, source: Any, target: Any) -> None:
@@ -183,16 +206,19 @@ def store(array: Any, at: int, lanes: Any) -> None:
     _flat(array)[at : at + LANES] = lanes.view(array.dtype)
 
 
-@_compiles_to(lambda builder, pointer: _load(builder, pointer, _VECTOR), _Memory)
-def load_pairs(array: Any, at: int) -> Any:
-    """64 bytes as 32 lanes: the first of two bytes is the low one."""
-    return _flat(array)[at : at + 2 * LANES].copy().view("<u2").astype(np.uint16)
+@_compiles_to(_widen_crossed, (*_Memory, _lanes))
+def widen_crossed(array: Any, at: int, low: Any) -> Any:
+    """32 bytes in the order `CROSSED`, each as the high half of its lane.
+
+    The low halves come from `low`, the two bytes of whose lanes are equal.
+    """
+    return _flat(array)[at : at + LANES][list(CROSSED)].astype(np.uint16) << 8 | low & 0xFF
 
 
-@_compiles_to(_store, (*_Memory, _lanes), types.none)
-def store_pairs(array: Any, at: int, lanes: Any) -> None:
-    """The opposite of `load_pairs`."""
-    _flat(array)[at : at + 2 * LANES] = lanes.astype("<u2").view(np.uint8)
+@_compiles_to(_narrow_crossed, (*_Memory, _lanes), types.none)
+def narrow_crossed(array: Any, at: int, lanes: Any) -> None:
+    """The opposite: 32 signed lanes as 32 bytes, clipped to 0..255."""
+    _flat(array)[at : at + LANES][list(CROSSED)] = lanes.view(np.int16).clip(0, 255)
 
 
 @_compiles_to(_widen, _Memory)
@@ -203,8 +229,8 @@ def load_high(array: Any, at: int) -> Any:
 
 @_compiles_to(_narrow, (*_Memory, _lanes), types.none)
 def store_clipped(array: Any, at: int, lanes: Any) -> None:
-    """32 lanes as 32 bytes; what is above 255 becomes 255."""
-    _flat(array)[at : at + LANES] = np.minimum(lanes, 255)
+    """32 signed lanes as 32 bytes, clipped to 0..255."""
+    _flat(array)[at : at + LANES] = lanes.view(np.int16).clip(0, 255)
 
 
 @_compiles_to(_copy_8, (*_Memory, *_Memory), types.none)
@@ -263,9 +289,6 @@ carve_int32, carve_float32, carve_uint16, carve_uint8 = (
 # Arithmetic, modulo 65536.
 
 
-# Arithmetic, modulo 65536.
-
-
 @_compiles_to(_fill, (types.Integer,))
 def fill(number: int) -> Any:
     """The same number in every lane."""
@@ -282,6 +305,12 @@ def add(x: Any, y: Any) -> Any:
 def subtract(x: Any, y: Any) -> Any:
     """Difference."""
     return x - y
+
+
+@_compiles_to(lambda builder, x, y: builder.mul(x, y), (_lanes, _lanes))
+def multiply(x: Any, y: Any) -> Any:
+    """The lower 16 bits of the product."""
+    return x * y
 
 
 @_compiles_to(_call("usub.sat"), (_lanes, _lanes))
@@ -342,27 +371,32 @@ def right(x: Any, bits: int) -> Any:
     return x >> np.uint16(bits)
 
 
+@_compiles_to(lambda builder, x, n: builder.ashr(x, _fill(builder, n)), (_lanes, types.Integer))
+def right_signed(x: Any, bits: int) -> Any:
+    """Signed lanes shifted to the right."""
+    return (x.view(np.int16) >> np.int16(bits)).view(np.uint16)
+
+
 # From one value a pixel to one value a byte of RGB.
 
 
 def thirds(part: int) -> list[int]:
-    """Which of 64 pixels the 32 lanes of a part, 0 to 5, belong to.
+    """Which of 32 pixels the 32 lanes of a part, 0 to 2, belong to.
 
-    64 pixels are 192 bytes, that is 3 blocks of 64 bytes; of each block first the bytes at even
-    places (parts 0, 2, 4), then those at odd ones (1, 3, 5), as `load_pairs` separates them.
+    The 96 bytes are 3 blocks of 32 bytes, each in the order `CROSSED`.
     """
-    return [(64 * (part // 2) + 2 * lane + part % 2) // 3 for lane in range(LANES)]
+    return [(LANES * part + at) // 3 for at in CROSSED]
 
 
 def _spread(part: int) -> Callable[..., Any]:
     mask = ir.Constant(_WIDE, thirds(part))
 
-    @_compiles_to(lambda builder, x, y: builder.shuffle_vector(x, y, mask), (_lanes, _lanes))
-    def spread(x: Any, y: Any) -> Any:
-        return np.concatenate([x, y])[thirds(part)]
+    @_compiles_to(lambda builder, x: builder.shuffle_vector(x, x, mask), (_lanes,))
+    def spread(x: Any) -> Any:
+        return x[thirds(part)]
 
     return spread
 
 
-# x, y -> a part: every pixel's value, 32 in x and 32 in y, at the places of its bytes.
-spread_0, spread_1, spread_2, spread_3, spread_4, spread_5 = (_spread(part) for part in range(6))
+# A part: the values of 32 pixels at the places of their bytes.
+spread_0, spread_1, spread_2 = (_spread(part) for part in range(3))

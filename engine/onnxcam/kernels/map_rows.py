@@ -38,6 +38,18 @@ def below(place: float) -> int:
 
 
 @part
+def first_row(j: int, low: float, high: float, size: int, first: int, last: int) -> int:
+    """Which of the rows first..last of the picture is the first not before the map's row j."""
+    exact = min(max(low + (j + 0.5) * (high - low) / size - 0.5, float(first)), float(last))
+    y = int(exact)  # by `position` itself, since the two may be rounded differently
+    while y > first and below(position(y - 1, low, high, size)) >= j:
+        y -= 1
+    while y < last and below(position(y, low, high, size)) < j:
+        y += 1
+    return y
+
+
+@part
 def place_columns(
     columns: int,
     left: float,

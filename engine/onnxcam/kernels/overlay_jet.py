@@ -21,6 +21,7 @@ from onnxcam.kernels._jit import kernel
 from onnxcam.kernels.map_rows import (
     below,
     first_inside,
+    first_row,
     fraction_of,
     place_columns,
     position,
@@ -30,34 +31,31 @@ from onnxcam.kernels.map_rows import (
 from onnxcam.kernels.paint_row import copy_bytes, to_rgb
 
 UNIT = 64.0  # steps a level: 4 * 255 * 64 * alpha must stay below 32768, for alpha up to a half
+GROUP = 8  # rows painted at once
 DIFFERENCE, BACKGROUND = 2, 3  # places in `slopes`; 0 and 1 are for the map's even and odd rows
 
 
 @part
 def spread_row(row: Any, offsets: Any, slopes: Any, at: int) -> None:
     """``row - offsets``, every value of `row` at the places of its pixel's three bytes."""
-    for x in range(0, row.shape[0] - 63, 64):
-        a, b = lanes.load(row, x), lanes.load(row, x + 32)
+    for x in range(0, row.shape[0] - 31, 32):
+        a = lanes.load(row, x)
         k = at + 3 * x
-        lanes.store(slopes, k, lanes.subtract(lanes.spread_0(a, b), lanes.load(offsets, 0)))
-        lanes.store(slopes, k + 32, lanes.subtract(lanes.spread_1(a, b), lanes.load(offsets, 32)))
-        lanes.store(slopes, k + 64, lanes.subtract(lanes.spread_2(a, b), lanes.load(offsets, 64)))
-        lanes.store(slopes, k + 96, lanes.subtract(lanes.spread_3(a, b), lanes.load(offsets, 96)))
-        lanes.store(slopes, k + 128, lanes.subtract(lanes.spread_4(a, b), lanes.load(offsets, 128)))
-        lanes.store(slopes, k + 160, lanes.subtract(lanes.spread_5(a, b), lanes.load(offsets, 160)))
+        lanes.store(slopes, k, lanes.subtract(lanes.spread_0(a), lanes.load(offsets, 0)))
+        lanes.store(slopes, k + 32, lanes.subtract(lanes.spread_1(a), lanes.load(offsets, 32)))
+        lanes.store(slopes, k + 64, lanes.subtract(lanes.spread_2(a), lanes.load(offsets, 64)))
 
 
 @part
 def fill_offsets(alpha: float, bgr: int, offsets: Any) -> None:
-    """``c + 2`` of every byte of 64 pixels, in the order of `lanes.thirds`.
+    """``c + 2`` of every byte of 32 pixels, in the order of `lanes.thirds`.
 
     The 2 is half an index: an index is a value without its fraction.
     """
     begin, step = (257.0, 255.0) if bgr else (767.0, -255.0)
-    for part_of in range(6):
-        for lane in range(32):
-            byte = 64 * (part_of // 2) + 2 * lane + part_of % 2
-            offsets[32 * part_of + lane] = int((begin + step * (byte % 3)) * alpha * UNIT + 0.5)
+    for k in range(96):
+        byte = 32 * (k // 32) + lanes.CROSSED[k % 32]
+        offsets[k] = int((begin + step * (byte % 3)) * alpha * UNIT + 0.5)
 
 
 @part
@@ -97,29 +95,112 @@ def paint_block(
     picture: Any,
     start: int,
     weights: Any,
-    slopes: Any,
-    base: int,
-    difference: int,
-    fraction: Any,
+    slope: Any,
     height: Any,
     most: Any,
+    half: Any,
     out: Any,
     at: int,
 ) -> None:
-    """64 bytes: ``(weights * picture + clip(height - |slope|, 0, most)) / 64``, rounded."""
-    half, high = lanes.fill(32), lanes.fill(-256)
-    moved = lanes.multiply_high_signed(lanes.load(slopes, difference), fraction)
-    even = lanes.magnitude(lanes.add(lanes.load(slopes, base), moved))
-    moved = lanes.multiply_high_signed(lanes.load(slopes, difference + 32), fraction)
-    odd = lanes.magnitude(lanes.add(lanes.load(slopes, base + 32), moved))
-    even = lanes.add(lanes.smaller(lanes.subtract_to_zero(height, even), most), half)
-    odd = lanes.add(lanes.smaller(lanes.subtract_to_zero(height, odd), most), half)
-    pairs = lanes.load_pairs(picture, start)
-    weight = lanes.load(weights, 0)
-    even = lanes.add(even, lanes.multiply_high(lanes.left(pairs, 8), weight))
-    odd = lanes.add(odd, lanes.multiply_high(lanes.both(pairs, high), weight))
-    even, odd = lanes.right(even, 6), lanes.both(lanes.left(odd, 2), high)
-    lanes.store_pairs(out, at, lanes.either(even, odd))
+    """32 bytes: ``(weights * picture + clip(height - |slope|, 0, most)) / 64``, rounded."""
+    color = lanes.smaller(lanes.subtract_to_zero(height, lanes.magnitude(slope)), most)
+    under = lanes.multiply_high(lanes.widen_crossed(picture, start, half), lanes.load(weights, 0))
+    lanes.narrow_crossed(out, at, lanes.right_signed(lanes.add(color, under), 6))
+
+
+@part
+def paint_four(
+    picture: Any,
+    start: int,
+    weights: Any,
+    slope: Any,
+    change: Any,
+    height: Any,
+    most: Any,
+    half: Any,
+    out: Any,
+    at: int,
+) -> Any:
+    """A block in each of four rows, the slope changing from one to the next; the one after."""
+    further, on = picture.strides[0], out.strides[0]
+    paint_block(picture, start, weights, slope, height, most, half, out, at)
+    slope, start, at = lanes.add(slope, change), start + further, at + on
+    paint_block(picture, start, weights, slope, height, most, half, out, at)
+    slope, start, at = lanes.add(slope, change), start + further, at + on
+    paint_block(picture, start, weights, slope, height, most, half, out, at)
+    slope, start, at = lanes.add(slope, change), start + further, at + on
+    paint_block(picture, start, weights, slope, height, most, half, out, at)
+    return lanes.add(slope, change)
+
+
+@part
+def paint_group(
+    picture: Any,
+    source: int,
+    count: int,
+    weights: Any,
+    slopes: Any,
+    base: int,
+    fraction: int,
+    pace: int,
+    height: Any,
+    most: Any,
+    half: Any,
+    out: Any,
+    target: int,
+) -> None:
+    """`count` bytes (a multiple of 32) of 8 rows.
+
+    The slopes of the first are ``base + fraction * difference``; from each row to the next
+    ``pace * difference`` is added.
+    """
+    share, step = lanes.fill(fraction), lanes.fill(pace)
+    difference = DIFFERENCE * slopes.shape[1]
+    for k in range(0, count, 32):
+        change = lanes.load(slopes, difference + k)
+        slope = lanes.multiply_high_signed(change, share)
+        slope = lanes.add(lanes.load(slopes, base + k), slope)
+        change = lanes.multiply_high_signed(change, step)
+        start, at = source + k, target + k
+        slope = paint_four(picture, start, weights, slope, change, height, most, half, out, at)
+        start, at = start + 4 * picture.strides[0], at + 4 * out.strides[0]
+        paint_four(picture, start, weights, slope, change, height, most, half, out, at)
+
+
+@part
+def paint_one(
+    picture: Any,
+    source: int,
+    begin: int,
+    count: int,
+    weights: Any,
+    slopes: Any,
+    base: int,
+    fraction: int,
+    pace: int,
+    ahead: int,
+    height: Any,
+    most: Any,
+    half: Any,
+    out: Any,
+    target: int,
+    pixels: Any,
+) -> None:
+    """The bytes `begin` (a multiple of 32) to `count` of the row `ahead` of those of a group."""
+    share, step, many = lanes.fill(fraction), lanes.fill(pace), lanes.fill(ahead)
+    difference = DIFFERENCE * slopes.shape[1]
+    for k in range(begin, count, 32):
+        change = lanes.load(slopes, difference + k)
+        slope = lanes.multiply_high_signed(change, share)
+        slope = lanes.add(lanes.load(slopes, base + k), slope)
+        slope = lanes.add(slope, lanes.multiply(lanes.multiply_high_signed(change, step), many))
+        if k + 32 <= count:
+            start, at = source + k, target + k
+            paint_block(picture, start, weights, slope, height, most, half, out, at)
+        else:  # the last bytes, so that nothing is read or written behind them
+            copy_bytes(picture, source + k, count - k, pixels, 0)
+            paint_block(pixels, 0, weights, slope, height, most, half, pixels, 0)
+            copy_bytes(pixels, 0, count - k, out, target + k)
 
 
 @kernel
@@ -157,9 +238,9 @@ def overlay_jet(
     x0, x1 = first_inside(left, width), first_inside(right, width)
     y0, y1 = first_inside(top, height), first_inside(bottom, height)
     span, length, columns = width + 128, 3 * width + 384, values.shape[1] + 4
-    offsets = lanes.carve_uint16(work, 0, 1, 192)[0]
-    shares = lanes.carve_uint16(work, 48, 1, 32)[0]
-    pixels, at = lanes.carve_uint8(work, 56, 1, 64)[0], 64
+    offsets = lanes.carve_uint16(work, 0, 1, 96)[0]
+    shares = lanes.carve_uint16(work, 24, 1, 32)[0]
+    pixels, at = lanes.carve_uint8(work, 32, 1, 32)[0], 64
     slopes, at = lanes.carve_uint16(work, at, 4, length), at + length
     weights, at = lanes.carve_float32(work, at, 4, span), at + 2 * span
     row, at = lanes.carve_float32(work, at, 1, span)[0], at + (span + 1) // 2
@@ -178,43 +259,60 @@ def overlay_jet(
     spread_row(levels, offsets, slopes, BACKGROUND * length)
     peak = lanes.fill(int(382.5 * alpha * UNIT + 0.5))
     most = lanes.fill(int(255.0 * alpha * UNIT + 0.5))
+    # Half a level, as the part of a picture's level that makes one when it is weighted.
+    rounding = min(int(128.0 / (1.0 - alpha) + 0.5), 255)
+    half = lanes.fill(rounding | rounding << 8)
     held, pair = starts[width + 64 :], -2
     held[0] = held[1] = -1
-    whole = 3 * width // 64 * 64
-    for y in range(first, last):
-        base, fraction = BACKGROUND * length, 0
-        if y0 <= y < y1:
-            v = position(y, top, bottom, h)
-            j = below(v)
+    count = 3 * width
+    step, pace = GROUP, fraction_of(h / (bottom - top))
+    if h / (bottom - top) > 0.5:  # a row of the map has no two of the picture
+        step, pace = 1, 0
+    y = first
+    while y < last:
+        begin, end, j = 0, y0, -2
+        if y >= y1:
+            begin, end = y1, height
+        elif y >= y0:
+            j = below(position(y, top, bottom, h))
+            begin, end = (
+                first_row(j, top, bottom, h, y0, y1),
+                first_row(j + 1, top, bottom, h, y0, y1),
+            )
             if j != pair:
                 slope_pair(
                     values, j, scale, starts, edges, weights, x0, x1, spare, row, held, levels,
                     offsets, slopes,
                 )  # fmt: skip
                 pair = j
-            if v - j < 0.5:
-                base, fraction = max(j, 0) % 2 * length, fraction_of(v - j)
-            else:
-                base, fraction = min(j + 1, h - 1) % 2 * length, fraction_of(v - j - 1.0)
-        share, change = lanes.fill(fraction), DIFFERENCE * length
-        source, target = y * picture.strides[0], y * out.strides[0]
-        if picture.shape[2] == 1:
-            to_rgb(picture, source, width, rgb)
-            for k in range(0, whole, 64):
-                paint_block(
-                    rgb, k, shares, slopes, base + k, change + k, share, peak, most, out, target + k
-                )
-            copy_bytes(rgb, whole, 3 * width - whole, pixels, 0)
-        else:
-            for k in range(0, whole, 64):
-                paint_block(
-                    picture, source + k, shares, slopes, base + k, change + k, share, peak, most,
-                    out, target + k,
+        end = min(end, last)
+        while y < end:
+            group = begin + (y - begin) // step * step
+            base, fraction, change = BACKGROUND * length, 0, 0
+            if j > -2:
+                v, change = position(group, top, bottom, h) - j, pace
+                if v < 0.5:
+                    base, fraction = max(j, 0) % 2 * length, fraction_of(v)
+                else:
+                    base, fraction = min(j + 1, h - 1) % 2 * length, fraction_of(v - 1.0)
+            done, rows = 0, min(group + step, end) - y
+            if rows == GROUP and picture.shape[2] == 3:
+                done = count // 32 * 32
+                paint_group(
+                    picture, y * picture.strides[0], done, shares, slopes, base, fraction, change,
+                    peak, most, half, out, y * out.strides[0],
                 )  # fmt: skip
-            copy_bytes(picture, source + whole, 3 * width - whole, pixels, 0)
-        if whole < 3 * width:  # the last bytes, so that nothing is read or written behind them
-            k = whole
-            paint_block(
-                pixels, 0, shares, slopes, base + k, change + k, share, peak, most, pixels, 0
-            )
-            copy_bytes(pixels, 0, 3 * width - whole, out, target + whole)
+            for i in range(y, y + rows if done < count else y):
+                source, target = i * picture.strides[0], i * out.strides[0]
+                if picture.shape[2] == 1:
+                    to_rgb(picture, source, width, rgb)
+                    paint_one(
+                        rgb, 0, 0, count, shares, slopes, base, fraction, change, i - group, peak,
+                        most, half, out, target, pixels,
+                    )  # fmt: skip
+                else:
+                    paint_one(
+                        picture, source, done, count, shares, slopes, base, fraction, change,
+                        i - group, peak, most, half, out, target, pixels,
+                    )  # fmt: skip
+            y += rows

@@ -115,22 +115,6 @@ class Library:
             raise InputError(f"{name}: {bytes(text(code)).decode()}")
 
 
-class _Space(threading.local):
-    """Each thread's work space, kept for the next call: none is allocated a frame."""
-
-    block = bytearray()
-
-
-_space = _Space()
-
-
-def work_space(size: int) -> bytearray:
-    """At least so many bytes that are this thread's alone."""
-    if len(_space.block) < size:
-        _space.block = bytearray(size)
-    return _space.block
-
-
 # `array.ctypes.data` takes 1.3 us, the buffer's way 0.4; it wants a writeable, contiguous one.
 _byte_of = ctypes.c_char.from_buffer
 _address_of = ctypes.addressof
@@ -141,6 +125,25 @@ def _address(array: Any) -> int:
         return _address_of(_byte_of(array))
     except (TypeError, ValueError, BufferError):
         return int(array.ctypes.data)
+
+
+class _Space(threading.local):
+    """Each thread's work space, kept for the next call: none is allocated a frame."""
+
+    size = 0
+    address = 0
+    block = bytearray()
+
+
+_space = _Space()
+
+
+def work_space(size: int) -> _Space:
+    """At least so many bytes that are this thread's alone."""
+    if _space.size < size:
+        _space.block = bytearray(size)
+        _space.size, _space.address = size, _address(_space.block)
+    return _space
 
 
 class _Fit:
@@ -192,19 +195,25 @@ def _lines(kernel: Kernel) -> Iterator[str]:
             given.append(f"{'float' if each.dtype.startswith('float') else 'int'}({name})")
             continue
         shape = "".join(f"{side}, " for side in each.shape)
+        yield f"    flags = {name}.flags"
         fits = [f"{name}.dtype == dtype_{name} and {name}.shape == ({shape})"]
-        fits.append(f"{name}.flags.writeable" if each.role != "in" else "")
-        rows = f" or has_rows({name})" if each.rows else ""
-        fits.append(f"({name}.flags.c_contiguous{rows})")
-        yield f"    if not ({' and '.join(filter(None, fits))}):"
-        yield f"        {name} = fit_{name}({name}, ({shape}))"
-        given.append(f"address({name})")
+        fits.append("flags.writeable" if each.role != "in" else "")
+        whole = "flags.c_contiguous"
         if each.rows:
             tight = row_bytes(each, SIZE_IN_BYTES[each.dtype])
-            given.append(f"{tight} if {name}.flags.c_contiguous else {name}.strides[0]")
+            yield f"    {name}_stride = {tight} if {whole} else {name}.strides[0]"
+            whole = f"({whole} or has_rows({name}))"
+        fits.append(whole)
+        yield f"    if not ({' and '.join(filter(None, fits))}):"
+        yield f"        {name} = fit_{name}({name}, ({shape}))"
+        if each.rows:  # a copy, if it is one, is contiguous
+            yield f"        {name}_stride = {tight}"
+        given.append(f"address({name})")
+        if each.rows:
+            given.append(f"{name}_stride")
     if kernel.scratch:
         yield f"    space = work_space({room(kernel)})"
-        given += ["address(space)", "len(space)"]
+        given += ["space.address", "space.size"]
     given += kernel.size_names
     yield f"    code = function({', '.join(given)})"
     yield "    if code:"
