@@ -41,6 +41,7 @@ def from_onnx(
     emit: str = "gradient",
     score_of: str = "class",
     grid: tuple[int, int] | None = None,
+    opset: int | None = None,
 ) -> onnx.ModelProto:
     """Make an explaining model of a plain ONNX model.
 
@@ -70,6 +71,9 @@ def from_onnx(
         grid: (height, width) of the grid on which the tokens of the named layer lie, for a
             sequence [N, tokens, channels] of which the graph does not tell it; the tokens
             beyond height * width (class and register tokens) stand in front.
+        opset: the operator set of the result, 13 to 21, refused where it has no way to say what
+            the graph computes. None for the source's own where it is among these and can be kept
+            (of an older source the earliest that can say it).
 
     Returns:
         The model: original inputs and outputs, plus `cam_target` int64 [N] ([N, K] with
@@ -88,7 +92,7 @@ def from_onnx(
         onnx_file.capture(model_or_path), layer=layer, score=score, activation=activation,
         output_name=output_name, input_name=input_name, preprocess=preprocess, labels=labels,
         size=size, target_input=target_input, targets=targets, emit=emit, score_of=score_of,
-        grid=grid, output=output,
+        grid=grid, opset=opset, output=output,
     ).model  # fmt: skip
 
 
@@ -109,6 +113,7 @@ def from_torch(
     emit: str = "gradient",
     score_of: str = "class",
     grid: tuple[int, int] | None = None,
+    opset: int | None = None,
     dynamic_batch: bool = True,
 ) -> onnx.ModelProto:
     """Make an explaining model of a PyTorch module.
@@ -133,7 +138,7 @@ def from_torch(
     return build(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, target_input=target_input,
-        targets=targets, emit=emit, score_of=score_of, grid=grid, output=output,
+        targets=targets, emit=emit, score_of=score_of, grid=grid, opset=opset, output=output,
     ).model  # fmt: skip
 
 
@@ -154,6 +159,7 @@ def from_keras(
     emit: str = "gradient",
     score_of: str = "class",
     grid: tuple[int, int] | None = None,
+    opset: int | None = None,
 ) -> onnx.ModelProto:
     """Make an explaining model of a Keras 3 model.
 
@@ -178,7 +184,7 @@ def from_keras(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, size=size,
         target_input=target_input, targets=targets, emit=emit, score_of=score_of, grid=grid,
-        output=output,
+        opset=opset, output=output,
     ).model  # fmt: skip
 
 

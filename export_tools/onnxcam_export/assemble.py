@@ -21,13 +21,14 @@ from onnxcam_export.emission import emit as emit_gradients
 from onnxcam_export.framework_names import NAME_SCOPES
 from onnxcam_export.gradient.shapes import dims
 from onnxcam_export.layers import Candidate, Layers
-from onnxcam_export.loading import prepare
+from onnxcam_export.loading import opset_of, prepare
+from onnxcam_export.opsets import written_as
 from onnxcam_export.score import Score, find_score
 from onnxcam_export.sources import GradientOracle, LayerLike, Source
 from onnxcam_export.writing import check, write
 
 EMITTED = ("gradient", "weights")
-IR_VERSIONS = (8, 10)  # onnxruntime, -node and -web of today read up to 10
+IR_VERSIONS = (7, 10)  # onnxruntime, -node and -web of today read up to 10
 
 _LATER_DTYPES = frozenset(
     dtype
@@ -80,6 +81,7 @@ def build(
     score_of: str = "class",
     input_name: str | None = None,
     grid: tuple[int, ...] | None = None,
+    opset: int | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Built:
     """Put the gradient into the graph, the contract into the metadata; write it where asked.
@@ -116,7 +118,7 @@ def build(
         model, picture_input, scored, candidates,
         kind=emit, target_input=target_input, per_image=targets,
     )  # fmt: skip
-    proto = _finish(model, document)
+    proto = _finish(written_as(model, opset_of(source.model), opset), document)
     check(proto)
     if output is not None:
         write(proto, output)

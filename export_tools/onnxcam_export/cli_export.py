@@ -79,6 +79,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", metavar="FILE", help="class names, one a line; or 'imagenet'")
     parser.add_argument(
+        "--opset", metavar="N", type=int,
+        help="the operator set to write, 13 to 21; default the source's own where it can be kept",
+    )  # fmt: skip
+    parser.add_argument(
         "--verify", action="store_true", help="compare with an independent gradient"
     )
     parser.add_argument("-o", "--output", metavar="OUT.onnx", required=True)
@@ -108,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
         emit=args.emit,
         score_of=args.score_of,
         grid=_sides("--grid", args.grid, "14x14") if args.grid else None,
+        opset=args.opset,
         preprocess=args.preprocess,
         labels=_labels(args.labels),
         size=_size(args.input_size)[1:] if args.input_size else None,
