@@ -30,6 +30,10 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "export": ("onnxcam_export.cli_export", "make an explaining ONNX file of a model"),
     "explain": ("onnxcam.cli.explain", "predict and explain pictures with an explaining file"),
     "bench": ("onnxcam.cli.bench", "measure what explaining costs with an explaining file"),
+    "serve-config": (
+        "onnxcam.cli.serve_config",
+        "write what an inference server (Triton) needs beside an explaining file",
+    ),
     "native": ("onnxcam.native.cli", "build the kernels as a library for C, WebAssembly, ..."),
 }
 
