@@ -259,17 +259,18 @@ def test_types_that_are_not_served(tmp_path):
         configure(loaded, "net", max_batch_size=True)
 
 
-@pytest.mark.parametrize("made", VARIANTS, ids=range(len(VARIANTS)))
-def test_tritons_own_message_reads_it(tmp_path, made):
+def test_tritons_own_message_reads_it(tmp_path):
     message = real_model_config()
     if message is None:
         pytest.skip("the package tritonclient, which holds model_config.proto, is not installed")
-    served(tmp_path, made)
-    text = (tmp_path / "repo/net/config.pbtxt").read_text(encoding="utf-8")
-    config = text_format.Parse(text, message())
-    mine = parse(text)
-    assert [list(t.dims) for t in config.output] == [list(t.dims) for t in mine.output]
-    assert [t.data_type for t in config.input] == [t.data_type for t in mine.input]
-    assert config.instance_group[0].kind == mine.instance_group[0].kind
-    assert config.parameters["onnxcam"].string_value
-    assert CLASSES in list(config.output[0].dims)
+    for number, made in enumerate(VARIANTS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        served(folder, made)
+        text = (folder / "repo/net/config.pbtxt").read_text(encoding="utf-8")
+        config, mine = text_format.Parse(text, message()), parse(text)
+        assert [list(t.dims) for t in config.output] == [list(t.dims) for t in mine.output]
+        assert [t.data_type for t in config.input] == [t.data_type for t in mine.input]
+        assert config.instance_group[0].kind == mine.instance_group[0].kind
+        assert config.parameters["onnxcam"].string_value
+        assert CLASSES in list(config.output[0].dims)

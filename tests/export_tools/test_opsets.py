@@ -46,6 +46,7 @@ HALVES = real(2, 4, 6).astype(np.float16)
 # operator, the change, inputs (behind the first: constants), attributes, outputs
 ROW_CASES = [
     ("HardSwish", 14, [4 * X], {}, 1),
+    ("Reshape", 14, [X, ints(2, -1, 3)], {"allowzero": 1}, 1),
     ("CastLike", 15, [X, real(1).astype(np.float16)], {}, 1),
     *[("Shape", 15, [X], a, 1) for a in ({}, {"start": 1}, {"start": -3, "end": -1}, {"end": 2})],
     ("RoiAlign", 16, [X, *REGIONS], {"coordinate_transformation_mode": "output_half_pixel"}, 1),
@@ -84,6 +85,7 @@ ROW_CASES = [
 
 # What an opset cannot say: operator, the opset of the model, inputs, attributes, opset, reason
 REFUSED = [
+    ("Reshape", 18, [np.zeros((0, 3), np.float32), ints(3, 0)], {"allowzero": 1}, 13, "a zero"),
     ("RoiAlign", 18, [X, *REGIONS], {}, 15, "half_pixel"),
     ("ScatterND", 18, [X, ints([1]), X[:1]], {"reduction": "max"}, 17, "reduction 'max'"),
     ("ScatterND", 18, [X, ints([1]), X[:1]], {"reduction": "add"}, 15, "no attribute reduction"),

@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.shapes import (
+    constant,
     constant_ints,
     dims,
     float_attribute,
@@ -182,6 +183,18 @@ def _gelu_as_written_out(op: Ops, n: ir.Node) -> Results:
     return [(_fast_gelu if tanh else _gelu)(op, _x(n))]
 
 
+def _no_zeros(op: Ops, n: ir.Node) -> Results:
+    """allowzero, which torch always writes, says something of shapes with a 0 in them alone.
+
+    A computed one has none but for tensors without elements, which nobody explains.
+    """
+    shape = constant(n.inputs[1])
+    if int_attribute(n, "allowzero", 0) and shape is not None and not shape.all():
+        raise NotExpressible("a shape with a zero that is meant")
+    n.attributes.pop("allowzero", None)
+    return None
+
+
 def _part_of_shape(op: Ops, n: ir.Node) -> Results:
     start, end = n.attributes.get("start"), n.attributes.get("end")
     if start is None and end is None:
@@ -257,6 +270,7 @@ _REDUCTIONS = "L1 L2 LogSum LogSumExp Max Mean Min Prod SumSquare".split()
 
 ROWS: Mapping[tuple[str, int], Row] = {
     ("HardSwish", 14): lambda op, n: [op.Mul(_x(n), op.HardSigmoid(_x(n), alpha=1 / 6, beta=0.5))],
+    ("Reshape", 14): _no_zeros,
     ("CastLike", 15): _cast_like,
     ("Shape", 15): _part_of_shape,
     ("RoiAlign", 16): _regions_by_half_pixels,
