@@ -137,3 +137,24 @@ class Server:
             feeds[tensor.name] = value
         names = [t.name for t in self.config.output]
         return dict(zip(names, self.session.run(names, feeds), strict=True))
+
+    def answer(self, document: dict, labels: list[str]) -> dict:
+        """The answer to a request of the v2 protocol, with Triton's extension `classification`."""
+        types = {"FP32": np.float32, "INT64": np.int64, "FP16": np.float16, "UINT8": np.uint8}
+        inputs = {
+            t["name"]: np.array(t["data"], types[t["datatype"]]).reshape(t["shape"])
+            for t in document["inputs"]
+        }
+        found, outputs = self.infer(inputs), []
+        for asked in document["outputs"]:
+            value, kind = found[asked["name"]], "FP32"
+            if count := asked.get("parameters", {}).get("classification"):
+                best = np.argsort(-value, axis=1)[:, :count]
+                rows = zip(value, best, strict=True)
+                value = np.array([[f"{v[i]}:{i}:{labels[i]}" for i in b] for v, b in rows])
+                kind = "BYTES"
+            outputs.append(
+                {"name": asked["name"], "datatype": kind, "shape": list(value.shape),
+                 "data": value.ravel().tolist()}
+            )  # fmt: skip
+        return {"model_name": self.config.name, "model_version": "1", "outputs": outputs}

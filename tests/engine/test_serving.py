@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import onnx
 import pytest
 from google.protobuf import text_format
 from onnx import TensorProto, helper
+from PIL import Image
 
 from helpers_explaining import CLASSES, LABELS, SIDE, HandMade
+from helpers_onnx import REPOSITORY
 from helpers_triton import Server, parse, real_model_config
 from onnxcam import Engine
 from onnxcam.attribution import attribute
@@ -72,6 +79,46 @@ def test_the_server_loads_it_and_gives_what_the_engine_gives(tmp_path, made):
     label_files = {t.name: t.label_filename for t in server.config.output}
     assert label_files["scores"] == ("labels.txt" if made.labels else "")
     assert {name for name, file in label_files.items() if file} <= {"scores"}
+
+
+def test_the_client_of_the_documentation(tmp_path, capsys, monkeypatch):
+    server = served(tmp_path, HandMade())
+    lines = (tmp_path / "repo/net/labels.txt").read_text(encoding="utf-8").splitlines()
+    stored = {p.key: {"string_value": p.value.string_value} for p in server.config.parameters}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            assert self.path == "/v2/models/net/config"
+            self.reply({"name": "net", "parameters": stored})
+
+        def do_POST(self):
+            assert self.path == "/v2/models/net/infer"
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.reply(server.answer(json.loads(body), lines))
+
+        def reply(self, document):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
+
+        def log_message(self, *_):
+            pass
+
+    Image.fromarray(RNG.integers(0, 256, (40, 60, 3), np.uint8)).save(tmp_path / "p.png")
+    page = (REPOSITORY / "docs" / "servers.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        model = f"http://127.0.0.1:{http.server_port}/v2/models/net"
+        words = ["client.py", str(tmp_path / "p.png"), model, str(tmp_path / "o.png")]
+        monkeypatch.setattr(sys, "argv", words)
+        exec(compile(code, "servers.md", "exec"), {})
+        http.shutdown()
+    result = Engine(HandMade().bytes()).explain(tmp_path / "p.png")
+    painted = np.asarray(Image.open(tmp_path / "o.png")).astype(int)
+    assert np.abs(painted - result.overlay().astype(int)).max() <= 1
+    first = capsys.readouterr().out.splitlines()[-3].split(":")
+    assert (int(first[1]), first[2]) == (result.target, result.label)
 
 
 def test_requests_that_the_server_puts_together_get_what_they_get_alone(tmp_path):
