@@ -51,6 +51,7 @@ class Built:
             autograd in the layout of the layer's tensor; None where the framework did not
             capture the layer.
         score: what is differentiated.
+        source_opset: the default operator set of the source; the model may have another.
     """
 
     model: onnx.ModelProto
@@ -58,6 +59,7 @@ class Built:
     layers: tuple[Candidate, ...]
     oracles: tuple[GradientOracle | None, ...]
     score: Score
+    source_opset: int
 
     @property
     def layer(self) -> Candidate:
@@ -118,11 +120,13 @@ def build(
         model, picture_input, scored, candidates,
         kind=emit, target_input=target_input, per_image=targets,
     )  # fmt: skip
-    proto = _finish(written_as(model, opset_of(source.model), opset), document)
+    source_opset = opset_of(source.model)
+    proto = _finish(written_as(model, source_opset, opset), document)
     check(proto)
     if output is not None:
         write(proto, output)
-    return Built(proto, document, candidates, tuple(oracle for _, oracle in chosen), scored)
+    oracles = tuple(oracle for _, oracle in chosen)
+    return Built(proto, document, candidates, oracles, scored, source_opset)
 
 
 def _check_options(targets: int | None, emit: str) -> None:

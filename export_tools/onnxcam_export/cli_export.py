@@ -245,6 +245,7 @@ def _report(built: Built) -> None:
         number = "value" if scored.classes == 1 else "values"
         values = f"{scored.of} of '{scored.made_of}', {scored.classes} {number}"
     print(f"score: {built.contract.score} of '{output.name}', {values}")
+    print(f"opset: {built.model.opset_import[0].version}{_opset_note(built)}")
     own = (built.contract.picture.name, TARGET)
     further = [value.name for value in built.model.graph.input if value.name not in own]
     if further:
@@ -254,6 +255,11 @@ def _report(built: Built) -> None:
             "preprocess: none in the file; `onnxcam explain` will ask for --preprocess",
             file=sys.stderr,
         )
+
+
+def _opset_note(built: Built) -> str:
+    source, written = built.source_opset, built.model.opset_import[0].version
+    return "" if source == written else f" (the source's is {source})"
 
 
 def _output_text(built: Built) -> str:
