@@ -90,6 +90,13 @@ def with_gradients(forward: onnx.ModelProto, active: list[str]) -> onnx.ModelPro
 
     Every output y_i is multiplied by v_i and summed, so one gradient covers them all.
     """
+    proto = ir.to_proto(graph_with_gradients(forward, active))
+    del proto.graph.value_info[:]
+    return proto
+
+
+def graph_with_gradients(forward: onnx.ModelProto, active: list[str]) -> ir.Model:
+    """The same, with what is known of its values."""
     forward = onnx.ModelProto.FromString(forward.SerializeToString())
     model = prepare(forward)
     graph = model.graph
@@ -121,9 +128,7 @@ def with_gradients(forward: onnx.ModelProto, active: list[str]) -> onnx.ModelPro
         graph.register_initializer(value)
     graph.inputs.extend(seeds)
     graph.outputs.extend(grads)
-    proto = ir.to_proto(model)
-    del proto.graph.value_info[:]
-    return proto
+    return model
 
 
 def directional_errors(case: Case, seed: int = 0, step: float = 1e-6) -> dict[str, float]:

@@ -44,6 +44,7 @@ def from_onnx(
     input: str = "model",
     score_of: str = "class",
     grid: tuple[int, int] | None = None,
+    opset: int | None = None,
 ) -> onnx.ModelProto:
     """Make an explaining model of a plain ONNX model.
 
@@ -78,6 +79,9 @@ def from_onnx(
         grid: (height, width) of the grid on which the tokens of the named layer lie, for a
             sequence [N, tokens, channels] of which the graph does not tell it; the tokens
             beyond height * width (class and register tokens) stand in front.
+        opset: the operator set of the result, 13 to 21, refused where it has no way to say what
+            the graph computes. None for the source's own where it is among these and can be kept
+            (of an older source the earliest that can say it).
 
     Returns:
         The model: original inputs and outputs, plus `cam_target` int64 [N] ([N, K] with
@@ -100,7 +104,8 @@ def from_onnx(
         onnx_file.capture(model_or_path), layer=layer, score=score, activation=activation,
         output_name=output_name, input_name=input_name, preprocess=preprocess, labels=labels,
         size=size, target_input=target_input, targets=targets, emit=emit, method=method,
-        heatmap_size=heatmap_size, input=input, score_of=score_of, grid=grid, output=output,
+        heatmap_size=heatmap_size, input=input, score_of=score_of, grid=grid, opset=opset,
+        output=output,
     ).model  # fmt: skip
 
 
@@ -124,6 +129,7 @@ def from_torch(
     input: str = "model",
     score_of: str = "class",
     grid: tuple[int, int] | None = None,
+    opset: int | None = None,
     dynamic_batch: bool = True,
 ) -> onnx.ModelProto:
     """Make an explaining model of a PyTorch module.
@@ -149,7 +155,7 @@ def from_torch(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, target_input=target_input,
         targets=targets, emit=emit, method=method, heatmap_size=heatmap_size, input=input,
-        score_of=score_of, grid=grid, output=output,
+        score_of=score_of, grid=grid, opset=opset, output=output,
     ).model  # fmt: skip
 
 
@@ -173,6 +179,7 @@ def from_keras(
     input: str = "model",
     score_of: str = "class",
     grid: tuple[int, int] | None = None,
+    opset: int | None = None,
 ) -> onnx.ModelProto:
     """Make an explaining model of a Keras 3 model.
 
@@ -197,7 +204,8 @@ def from_keras(
         source, layer=layer, score=score, activation=activation, output_name=output_name,
         input_name=input_name, preprocess=preprocess, labels=labels, size=size,
         target_input=target_input, targets=targets, emit=emit, method=method,
-        heatmap_size=heatmap_size, input=input, score_of=score_of, grid=grid, output=output,
+        heatmap_size=heatmap_size, input=input, score_of=score_of, grid=grid, opset=opset,
+        output=output,
     ).model  # fmt: skip
 
 

@@ -23,14 +23,15 @@ from onnxcam_export.framework_names import NAME_SCOPES
 from onnxcam_export.gradient.shapes import dims
 from onnxcam_export.heatmap import parse_heatmap
 from onnxcam_export.layers import Candidate, Layers
-from onnxcam_export.loading import prepare
+from onnxcam_export.loading import opset_of, prepare
+from onnxcam_export.opsets import written_as
 from onnxcam_export.score import Score, find_score
 from onnxcam_export.sources import GradientOracle, LayerLike, Source
 from onnxcam_export.uint8_input import check_input, take_bytes
 from onnxcam_export.writing import check, write
 
 EMITTED = ("gradient", "weights", "heatmap")
-IR_VERSIONS = (8, 10)  # onnxruntime, -node and -web of today read up to 10
+IR_VERSIONS = (7, 10)  # onnxruntime, -node and -web of today read up to 10
 
 _LATER_DTYPES = frozenset(
     dtype
@@ -55,6 +56,7 @@ class Built:
         score: what is differentiated.
         plain_picture: the plain model's own picture input; the contract's may be bytes.
         unfinished: builds the same file with another `emit` and `input`.
+        source_opset: the default operator set of the source; the model may have another.
     """
 
     model: onnx.ModelProto
@@ -64,6 +66,7 @@ class Built:
     score: Score
     plain_picture: Picture
     unfinished: Callable[..., Built]
+    source_opset: int
 
     @property
     def layer(self) -> Candidate:
@@ -90,6 +93,7 @@ def build(
     input: str = "model",
     input_name: str | None = None,
     grid: tuple[int, ...] | None = None,
+    opset: int | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Built:
     """Put the gradient into the graph, the contract into the metadata; write it where asked.
@@ -134,19 +138,20 @@ def build(
     if input == "uint8":
         taken = take_bytes(model, picture_input, plain_picture)
         document = replace(document, picture=taken)
-    proto = _finish(model, document)
+    source_opset = opset_of(source.model)
+    proto = _finish(written_as(model, source_opset, opset), document)
     check(proto)
     if output is not None:
         write(proto, output)
     unfinished = partial(
         build, source, layer=layer, score=score, activation=activation, output_name=output_name,
         preprocess=preprocess, size=size, target_input=target_input, targets=targets,
-        score_of=score_of, input_name=input_name, grid=grid,
+        score_of=score_of, input_name=input_name, grid=grid, opset=opset,
     )  # fmt: skip
+    oracles = tuple(oracle for _, oracle in chosen)
     return Built(
-        proto, document, candidates, tuple(oracle for _, oracle in chosen), scored,
-        plain_picture, unfinished,
-    )  # fmt: skip
+        proto, document, candidates, oracles, scored, plain_picture, unfinished, source_opset
+    )
 
 
 def _check_options(targets: int | None, emit: str) -> None:

@@ -92,6 +92,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", metavar="FILE", help="class names, one a line; or 'imagenet'")
     parser.add_argument(
+        "--opset", metavar="N", type=int,
+        help="the operator set to write, 13 to 21; default the source's own where it can be kept",
+    )  # fmt: skip
+    parser.add_argument(
         "--verify", action="store_true", help="compare with an independent gradient"
     )
     parser.add_argument("-o", "--output", metavar="OUT.onnx", required=True)
@@ -124,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
         input=args.input,
         score_of=args.score_of,
         grid=_sides("--grid", args.grid, "14x14") if args.grid else None,
+        opset=args.opset,
         preprocess=args.preprocess,
         labels=_labels(args.labels),
         size=_size(args.input_size)[1:] if args.input_size else None,
@@ -263,6 +268,7 @@ def _report(built: Built) -> None:
     if picture != built.plain_picture and picture.preprocess is not None:
         preprocess = picture.preprocess
         print(f"input: '{picture.name}', bytes [N, H, W, {preprocess.channels}] {preprocess.color}")
+    print(f"opset: {_opset_text(built)}")
     own = (built.contract.picture.name, TARGET)
     further = [value.name for value in built.model.graph.input if value.name not in own]
     if further:
@@ -272,6 +278,13 @@ def _report(built: Built) -> None:
             "preprocess: none in the file; `onnxcam explain` will ask for --preprocess",
             file=sys.stderr,
         )
+
+
+def _opset_text(built: Built) -> str:
+    from onnxcam_export.loading import opset_of
+
+    source, written = built.source_opset, opset_of(built.model)
+    return str(written) if source == written else f"{written} (the source's is {source})"
 
 
 def _output_text(built: Built) -> str:

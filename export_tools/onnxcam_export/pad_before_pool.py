@@ -24,7 +24,7 @@ def name_axes_of_pads_before_pools(graph: ir.Graph) -> None:
             continue
         named = len(node.inputs) > _AXES and node.inputs[_AXES] is not None
         x = node.inputs[0]
-        if named or x is None or x.shape is None or not _leads_to_pool(node.outputs[0]):
+        if named or x is None or x.shape is None or not leads_to_pool(node.outputs[0]):
             continue
         name = f"{node.outputs[0].name}/axes"
         tensor = ir.tensor(np.arange(len(x.shape)), name=name)
@@ -35,9 +35,10 @@ def name_axes_of_pads_before_pools(graph: ir.Graph) -> None:
         node.replace_input_with(_AXES, axes)
 
 
-def _leads_to_pool(value: ir.Value) -> bool:
+def leads_to_pool(value: ir.Value) -> bool:
+    """Whether a MaxPool reads it, past what the optimiser drops."""
     return any(
         node.op_type == "MaxPool"
-        or (node.op_type in _REMOVED_FIRST and _leads_to_pool(node.outputs[0]))
+        or (node.op_type in _REMOVED_FIRST and leads_to_pool(node.outputs[0]))
         for node in value.consumers()
     )

@@ -32,6 +32,10 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("onnxcam.cli.bench", "measure what explaining costs with an explaining file"),
     "web": ("onnxcam.web.cli", "make a site that explains pictures in the visitor's browser"),
     "javascript": ("onnxcam.javascript.cli", "write the npm package, for Node and one's own pages"),
+    "serve-config": (
+        "onnxcam.cli.serve_config",
+        "write what an inference server (Triton) needs beside an explaining file",
+    ),
     "native": ("onnxcam.native.cli", "build the kernels as a library for C, WebAssembly, ..."),
 }
 
