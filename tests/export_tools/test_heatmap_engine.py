@@ -34,10 +34,10 @@ def engine(plain, **options) -> Engine:
     return Engine(from_onnx(plain, **options).SerializeToString())
 
 
-def check_as_gradient(plain, pictures, **options):
+def check_as_gradient(plain, pictures, methods=tuple(METHODS), **options):
     """Every method: the heatmap's file against the engine's own map."""
     of_gradient = engine(plain, **options)
-    for method in METHODS:
+    for method in methods:
         found = engine(plain, **options, emit="heatmap", method=method)
         assert found.method == method
         for target in (None, 3):
@@ -64,10 +64,13 @@ def test_shipped_networks(name):
     check_as_gradient(shipped.path, [PHOTO, OTHER], preprocess=shipped.preprocess, **options)
 
 
-def test_tokens_of_a_transformer():
+@pytest.mark.parametrize(("prefix", "head"), [(1, "token"), (0, "mean")])
+def test_tokens_of_a_transformer(prefix, head):
     torch.manual_seed(1)
-    plain = older_export(SmallViT(), torch.randn(1, 3, 16, 24))
-    check_as_gradient(plain, [PHOTO, OTHER], preprocess="unit")
+    plain = older_export(SmallViT(prefix=prefix, head=head), torch.randn(1, 3, 16, 24))
+    # The others divide by sums of the activation, which here may nearly vanish.
+    methods = [name for name in METHODS if name not in ("gradcam++", "xgradcam")]
+    check_as_gradient(plain, [PHOTO, OTHER], methods, layer="blocks.1.norm2", preprocess="unit")
 
 
 @needs_shared_data

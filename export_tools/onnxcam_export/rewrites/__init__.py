@@ -14,6 +14,7 @@ from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.rewrites.gated_sigmoid import gated_sigmoid
 from onnxcam_export.rewrites.mask_product import mask_product
 from onnxcam_export.rewrites.mean_of_dense import mean_of_dense
+from onnxcam_export.rewrites.mean_of_rows import mean_of_rows
 from onnxcam_export.rewrites.one_hot_channel import one_hot_channel
 from onnxcam_export.rewrites.one_hot_row import one_hot_row
 from onnxcam_export.rewrites.stride_one_conv import stride_one_conv
@@ -26,6 +27,7 @@ REWRITES: tuple[Rewrite, ...] = (
     one_hot_row,
     one_hot_channel,
     mean_of_dense,
+    mean_of_rows,
     stride_one_conv,
     strided_depthwise,
     gated_sigmoid,

@@ -76,8 +76,11 @@ def _of_gemm(node: ir.Node | None, reduced: list[int], scale: float) -> _Found |
     shape, gemm = _shape(node), _producer(node, 0)
     if shape is None or gemm is None or gemm.op_type != "Gemm":
         return None
-    if constant(gemm.inputs[1]) is None or int_attribute(gemm, "transA", 0):
+    weight = constant(gemm.inputs[1])
+    if weight is None or int_attribute(gemm, "transA", 0):
         return None
+    if weight.shape[0 if int_attribute(gemm, "transB", 0) else 1] != np.prod(shape[1:]):
+        return None  # a dense layer at every position: its rows are not images
     if len(shape) - 1 - len(reduced) != 1:
         return None
     return _Found(gemm, shape[1:], [axis - 1 for axis in reduced], scale)
