@@ -467,10 +467,11 @@ def test_what_is_packed(node):
     assert names == {p.relative_to(package).as_posix() for p in package.rglob("*") if p.is_file()}
 
 
-def test_the_command_writes_the_package(tmp_path, capsys):
+def test_the_command_writes_the_package(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "package"
-    assert main(["javascript", "-o", str(folder)]) == 0
-    assert "npm install" in capsys.readouterr().out
+    assert main(["javascript", "-o", "package"]) == 0
+    assert "npm install ./package " in capsys.readouterr().out
     assert main(["javascript", "-o", str(folder)]) == 0  # a newer version over an older one
     assert (folder / "onnxcam.wasm").read_bytes()[:4] == b"\0asm"
     (tmp_path / "mine").mkdir()

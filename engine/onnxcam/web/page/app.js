@@ -252,7 +252,7 @@ function choose(index) {
 /** The camera, explained frame by frame; the last frame stays as the picture. */
 async function watch() {
   part("alert").hidden = true;
-  if (!model) return;
+  if (!model) return complain("The model is still loading.");
   try {
     await camera.start(async (frame) => {
       if (!part("badge").hidden) asked = { picture: frame };
