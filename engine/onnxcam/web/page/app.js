@@ -49,7 +49,7 @@ async function begin() {
   document.body.classList.add("started");
   connect();
   try {
-    const answer = await fetch("site.json");
+    const answer = await fetch("site.json", { cache: "no-cache" });
     if (!answer.ok) throw new Error(`site.json can't be fetched (${answer.status})`);
     site = await answer.json();
     document.title = `${site.title} · onnxcam`;
@@ -274,7 +274,9 @@ function live(running) {
     name = "camera";
     target = BEST_GUESS;
     say("The camera is on.");
-  } else if (!part("badge").hidden) say("The camera is off; this is its last picture.");
+  } else if (!part("badge").hidden && name === "camera") {
+    say("The camera is off; this is its last picture.");
+  }
   part("badge").hidden = !running;
   for (const each of ["choose", "camera", "save"]) {
     for (const button of part("toolbar").querySelectorAll(`[data-action="${each}"]`)) button.hidden = running;
