@@ -124,6 +124,9 @@ PAINTINGS = [
     {"blend": "contours", "levels": [0.4], "lineWidth": 3.5, "colormap": "magma"},
     {"interpolation": "bicubic"},
     {"rectangle": {"left": 3.5, "top": -2.0, "right": 20.0, "bottom": 17.25}},
+    {"preset": "diverging"},
+    {"preset": "diverging", "blend": "contours", "colormap": "jet"},
+    {"preset": "diverging", "blend": "map-alpha", "interpolation": "bicubic"},
 ]
 
 
@@ -184,7 +187,8 @@ def test_results_are_pythons(node, name):
     answers = node.ask(
         [
             {"action": "explain", "model": path, "picture": picture_of(pixels)}
-            | {"options": {"target": t, **({} if m is None else {"method": m})}, "overlays": [{}]}
+            | {"options": {"target": t, **({} if m is None else {"method": m})}}
+            | {"overlays": [{}, {"preset": "diverging"}]}
             for t, m in cases
         ]
     )
@@ -208,9 +212,10 @@ def test_results_are_pythons(node, name):
         assert found["diagnosis"]["sentence"] == expected.diagnosis.sentence
         top = [(each.index, each.label, each.chosen) for each in expected.top(3)]
         assert [(each["index"], each["label"], each["chosen"]) for each in found["top"]] == top
-        rgba = found["overlays"][0].reshape(40, 52, 4)
-        difference = rgba[..., :3].astype(int) - expected.overlay()
-        assert np.abs(difference).max() <= 1
+        for preset, painted in zip((None, "diverging"), found["overlays"], strict=True):
+            rgb = painted.reshape(40, 52, 4)[..., :3]
+            difference = rgb.astype(int) - expected.overlay(preset=preset)
+            assert np.abs(difference).max() <= 1
         if method is not None:
             assert found["method"] == method
 
@@ -286,6 +291,7 @@ def test_bad_questions_are_refused_with_a_reason(node):
         ({"overlays": [{"alpha": 2}]}, "0 to 1"),
         ({"overlays": [{"colormap": "pink"}]}, "known are jet"),
         ({"overlays": [{"blend": "toString"}]}, "known are alpha"),
+        ({"overlays": [{"preset": "signed"}]}, "known is diverging"),
         ({"overlays": [{"interpolation": "cubic"}]}, "bicubic"),
         ({"overlays": [{"blend": "contours", "levels": [0.5, 1.5]}]}, "between 0 and 1"),
         ({"overlays": [{"blend": "contours", "lineWidth": 0}]}, "limits"),
@@ -461,10 +467,11 @@ def test_what_is_packed(node):
     assert names == {p.relative_to(package).as_posix() for p in package.rglob("*") if p.is_file()}
 
 
-def test_the_command_writes_the_package(tmp_path, capsys):
+def test_the_command_writes_the_package(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "package"
-    assert main(["javascript", "-o", str(folder)]) == 0
-    assert "npm install" in capsys.readouterr().out
+    assert main(["javascript", "-o", "package"]) == 0
+    assert "npm install ./package " in capsys.readouterr().out
     assert main(["javascript", "-o", str(folder)]) == 0  # a newer version over an older one
     assert (folder / "onnxcam.wasm").read_bytes()[:4] == b"\0asm"
     (tmp_path / "mine").mkdir()

@@ -222,7 +222,12 @@ def test_a_class_without_a_map_says_why(shown, engine, scene):
     shown.mark()
     shown.driver.find_element("css selector", f'[data-index="{silent.target}"]').click()
     shown.painted()
-    assert silent.diagnosis.sentence in shown.id("diagnosis").text
+    assert silent.diagnosis.reason == "all_negative"
+    assert "Nothing at this layer speaks for this class" in shown.id("diagnosis").text
+    same(shown.pixels(), silent.overlay())
+    shown.set("blend", "diverging")  # what speaks against it
+    same(shown.pixels(), silent.overlay(preset="diverging"))
+    shown.set("blend", "alpha")
     same(shown.pixels(), silent.overlay())
 
 
@@ -294,6 +299,10 @@ def test_a_bad_file_is_named_and_the_page_goes_on(shown, folder, name, content):
     shown.until("!document.getElementById('alert').hidden")
     assert shown.id("alert").get_attribute("role") == "alert"
     assert name in shown.id("alert-text").text.lower()
+    assert shown.run(
+        "const r = document.getElementById('alert').getBoundingClientRect();"
+        "return r.top >= 0 && r.bottom <= innerHeight"
+    )
     np.testing.assert_array_equal(shown.pixels(), before)
     shown.give(folder / "scene.png")
     assert shown.run("return document.getElementById('alert').hidden")

@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"'{folder}': is neither empty nor the npm package; give another folder")
     write_package(folder)
     print(f"{folder}: the npm package; use it with")
-    print(f"  npm install {folder} onnxruntime-node")
+    # Without a leading ./ npm would take the folder's name for a package of the registry.
+    place = folder if folder.is_absolute() else f"./{folder.as_posix()}"
+    print(f"  npm install {place} onnxruntime-node")
     return 0
 
 

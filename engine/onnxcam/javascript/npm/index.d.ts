@@ -146,9 +146,14 @@ export interface OverlayOptions {
   colormap?: Colormap | Uint8Array;
   /** "alpha" by default. */
   blend?: Blend;
+  /**
+   * "diverging" paints the signed map, zero in the middle colour (alpha 0.5, "coolwarm"): what
+   * speaks for the class and what against it.
+   */
+  preset?: "diverging";
   /** How the map is enlarged. */
   interpolation?: "bilinear" | "bicubic";
-  /** Of the contours, between 0 and 1; by default 0.25, 0.5, 0.75. */
+  /** Of the contours, between 0 and 1; by default 0.25, 0.5, 0.75 (diverging: -0.5 and 0.5). */
   levels?: number[];
   /** Of the contours, in pixels; 1.5 by default. */
   lineWidth?: number;
@@ -182,8 +187,10 @@ export class Result {
   top(k?: number): Prediction[];
   /** The map at the picture's size, row by row; zero outside of `rectangle`. */
   heatmap(): Float32Array;
-  /** The picture with its map painted over. */
+  /** The picture with its map painted over; the signed map for the preset "diverging". */
   overlay(options?: OverlayOptions): PaintedPicture;
+  /** Which of `map` and `raw` these options show. */
+  mapFor(options: OverlayOptions): HeatMap;
 }
 
 /** The kernels that Python runs on, as WebAssembly. */

@@ -13,6 +13,20 @@ const STYLES = {
   heat: "Heatmap alone",
   contours: "Contour lines",
 };
+const DIVERGING = "diverging";
+const REASONS = {
+  all_negative:
+    "Nothing at this layer speaks for this class. What speaks against it is in the style " +
+    "“For and against”.",
+  zero_gradient:
+    "For this picture the score of this class does not depend on this layer at all. Try another " +
+    "class.",
+  saturated:
+    "The model is so sure that its probability no longer changes with the picture. An export " +
+    "with --score logit shows a map here too.",
+  all_zero: "The map is zero everywhere. Try another method or class.",
+  non_finite: "The model gives numbers that are not finite for this picture.",
+};
 const BEST_GUESS = -1;
 
 const part = (id) => document.getElementById(id);
@@ -35,7 +49,7 @@ async function begin() {
   document.body.classList.add("started");
   connect();
   try {
-    const answer = await fetch("site.json");
+    const answer = await fetch("site.json", { cache: "no-cache" });
     if (!answer.ok) throw new Error(`site.json can't be fetched (${answer.status})`);
     site = await answer.json();
     document.title = `${site.title} · onnxcam`;
@@ -59,7 +73,8 @@ async function begin() {
 
 function connect() {
   fill(part("colormap"), Object.keys(COLORMAPS).map((each) => [each, each]));
-  fill(part("blend"), Object.keys(BLENDS).map((each) => [each, STYLES[each] ?? each]));
+  const styles = Object.keys(BLENDS).map((each) => [each, STYLES[each] ?? each]);
+  fill(part("blend"), [...styles, [DIVERGING, "For and against"]]);
   drawStrip();
   document.addEventListener("click", (event) => {
     const action = event.target.closest?.("[data-action]")?.dataset.action;
@@ -92,10 +107,16 @@ function connect() {
     repaint();
   });
   part("blend").addEventListener("change", () => {
-    const usual = Math.round(100 * BLENDS[part("blend").value]);
+    const style = part("blend").value;
+    const usual = style === DIVERGING ? 50 : Math.round(100 * BLENDS[style]);
     part("alpha").value = usual;
-    part("alpha").disabled = part("blend").value === "heat";
+    part("alpha").disabled = style === "heat";
     part("alpha-value").textContent = `${usual} %`;
+    // Colours with a neutral middle, and back.
+    const colors = part("colormap");
+    if (style === DIVERGING) colors.value = "coolwarm";
+    else if (colors.value === "coolwarm") colors.value = "jet";
+    drawStrip();
     repaint();
   });
   part("colormap").addEventListener("change", () => {
@@ -192,7 +213,8 @@ const repaint = newest(async () => {
 
 function paintOptions() {
   const blend = part("blend").value;
-  const options = { blend, colormap: part("colormap").value };
+  const way = blend === DIVERGING ? { preset: DIVERGING } : { blend };
+  const options = { ...way, colormap: part("colormap").value };
   return blend === "heat" ? options : { ...options, alpha: part("alpha").value / 100 };
 }
 
@@ -211,18 +233,15 @@ function report(answer) {
   part("panel").hidden = false;
   classes.show(answer);
   const label = classes.nameOf(answer.target);
-  const { sentence } = answer.diagnosis;
-  part("diagnosis").hidden = !sentence;
-  if (part("diagnosis").textContent !== said(sentence)) part("diagnosis").textContent = said(sentence);
+  const { reason, sentence } = answer.diagnosis;
+  const silence = reason ? (REASONS[reason] ?? sentence) : "";
+  part("diagnosis").hidden = !silence;
+  if (part("diagnosis").textContent !== silence) part("diagnosis").textContent = silence;
   for (const button of actionButtons("follow")) button.hidden = target === BEST_GUESS;
   view.setAttribute("aria-label", `${name}, with the heatmap for ${label}`);
   if (camera.running) return;
   const chance = answer.probabilities ? `, ${percent(answer.probabilities[answer.target])}` : "";
   say(`${name}: ${label}${chance}.`);
-}
-
-function said(sentence) {
-  return sentence && `Nothing to show: ${sentence}.`;
 }
 
 function choose(index) {
@@ -233,7 +252,7 @@ function choose(index) {
 /** The camera, explained frame by frame; the last frame stays as the picture. */
 async function watch() {
   part("alert").hidden = true;
-  if (!model) return;
+  if (!model) return complain("The model is still loading.");
   try {
     await camera.start(async (frame) => {
       if (!part("badge").hidden) asked = { picture: frame };
@@ -255,7 +274,9 @@ function live(running) {
     name = "camera";
     target = BEST_GUESS;
     say("The camera is on.");
-  } else if (!part("badge").hidden) say("The camera is off; this is its last picture.");
+  } else if (!part("badge").hidden && name === "camera") {
+    say("The camera is off; this is its last picture.");
+  }
   part("badge").hidden = !running;
   for (const each of ["choose", "camera", "save"]) {
     for (const button of part("toolbar").querySelectorAll(`[data-action="${each}"]`)) button.hidden = running;

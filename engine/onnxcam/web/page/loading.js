@@ -8,7 +8,8 @@
  * @returns {Promise<Uint8Array>}
  */
 export async function download(address, report) {
-  const answer = await fetch(address).catch((error) => {
+  // Asked for anew, which costs nothing where it has not changed: a site may be made again.
+  const answer = await fetch(address, { cache: "no-cache" }).catch((error) => {
     throw new Error(`${address} can't be fetched (${error.message})`);
   });
   if (!answer.ok) throw new Error(`${address} can't be fetched (${answer.status})`);

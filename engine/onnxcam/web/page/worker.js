@@ -58,7 +58,7 @@ function overShown(options) {
   const [x, y] = [shown.width / picture.width, shown.height / picture.height];
   const { left, top, right, bottom } = result.rectangle;
   const rectangle = { left: left * x, top: top * y, right: right * x, bottom: bottom * y };
-  return overlay(engine.kernels, result.map, shown, { rectangle, ...options });
+  return overlay(engine.kernels, result.mapFor(options), shown, { rectangle, ...options });
 }
 
 onmessage = async ({ data: { id, action, given } }) => {

@@ -4,23 +4,30 @@ import { opaque, rgbOf } from "./pictures.js";
 import { BLENDS, COLORMAPS } from "./tables.js";
 
 const CODES = { alpha: 0, additive: 1, "map-alpha": 2, heat: 3 };
-const LEVELS = [0.25, 0.5, 0.75];
 
 /**
  * Paint a map over a picture; see index.d.ts.
  *
  * @param {Kernels} kernels
- * @param {{width, height, data: Float32Array}} map values of which 0 to 1 is shown.
+ * @param {{width, height, data: Float32Array}} map values of which 0 to 1 is shown; signed ones
+ *   for the preset "diverging".
  * @param {{width, height, data}} picture RGBA, RGB or gray.
- * @param {object} options alpha, colormap, blend, interpolation, levels, lineWidth, rectangle.
+ * @param {object} options alpha, colormap, blend, preset, interpolation, levels, lineWidth,
+ *   rectangle.
  * @returns {{width, height, data: Uint8ClampedArray}} RGBA.
  */
 export function overlay(kernels, map, picture, options = {}) {
   const { width, height, data } = rgbOf(picture);
   checkMap(map);
+  const diverging = options.preset === "diverging";
+  if (options.preset !== undefined && !diverging) {
+    throw new OnnxcamError(`preset '${options.preset}' is unknown; known is diverging`);
+  }
   const blend = options.blend ?? "alpha";
   if (!Object.hasOwn(BLENDS, blend)) throw unknown("blend", blend, BLENDS);
-  const alpha = options.alpha ?? BLENDS[blend];
+  const alpha = options.alpha ?? (diverging && blend === "alpha" ? 0.5 : BLENDS[blend]);
+  const colormap = options.colormap ?? (diverging ? "coolwarm" : "jet");
+  const background = diverging ? 0.5 : 0;
   if (!(alpha >= 0 && alpha <= 1)) {
     throw new OnnxcamError(`alpha: expected a number, 0 to 1, got ${alpha}`);
   }
@@ -33,25 +40,26 @@ export function overlay(kernels, map, picture, options = {}) {
     left: 0, top: 0, right: width, bottom: height,
   };
   kernels.release();
-  const values = [kernels.place(map.data), left, top, right, bottom];
+  const shown = diverging ? centred(map.data) : map.data;
+  const values = [kernels.place(shown), left, top, right, bottom];
   const painted = kernels.place(data); // in place: picture and result are the same memory
   const pixels = [painted, 3 * width];
   const sizes = [map.height, map.width, height, width, 3];
   const rows = [0, height];
   if (blend === "contours") {
-    const lines = linesOf(options.levels ?? LEVELS);
+    const lines = linesOf(options.levels, diverging);
     const given = [
-      ...values, ...pixels, kernels.place(tableOf(options.colormap)), alpha, kernels.place(lines),
+      ...values, ...pixels, kernels.place(tableOf(colormap)), alpha, kernels.place(lines),
       options.lineWidth ?? 1.5, 1, bicubic, ...rows, ...pixels,
     ];
     kernels.call("overlay_contours", given, [...sizes, lines.length, 3]);
-  } else if (isJet(options.colormap) && blend === "alpha" && alpha <= 0.5 && !bicubic) {
-    const given = [...values, 0, ...pixels, alpha, 0, ...rows, ...pixels];
+  } else if (colormap === "jet" && blend === "alpha" && alpha <= 0.5 && !bicubic) {
+    const given = [...values, background, ...pixels, alpha, 0, ...rows, ...pixels];
     kernels.call("overlay_jet", given, sizes);
   } else {
-    const table = kernels.place(tableOf(options.colormap));
+    const table = kernels.place(tableOf(colormap));
     const given = [
-      ...values, 0, ...pixels, table, alpha, CODES[blend], bicubic, ...rows, ...pixels,
+      ...values, background, ...pixels, table, alpha, CODES[blend], bicubic, ...rows, ...pixels,
     ];
     kernels.call("overlay_colors", given, [...sizes, 3]);
   }
@@ -69,21 +77,26 @@ export function enlarged(kernels, map, { width, height }, { left, top, right, bo
   return kernels.view(Float32Array, out, width * height).slice();
 }
 
-function isJet(colormap) {
-  return colormap === undefined || colormap === "jet";
-}
-
 /** The 256 colours of a colormap, uint8 [256, 3]. */
-function tableOf(colormap = "jet") {
+function tableOf(colormap) {
   if (colormap instanceof Uint8Array && colormap.length === 768) return colormap;
   if (Object.hasOwn(COLORMAPS, colormap)) return COLORMAPS[colormap];
   throw unknown("colormap", colormap, COLORMAPS);
 }
 
-function linesOf(levels) {
-  const fits = Array.isArray(levels) && levels.length > 0 && levels.every((x) => x > 0 && x < 1);
-  if (fits) return Float32Array.from(levels);
-  throw new OnnxcamError(`levels: expected a list of numbers between 0 and 1, got ${levels}`);
+/** Divided by the largest magnitude, then 0 at 0.5; in float32, as Python does. */
+function centred(values) {
+  const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  if (largest === 0) return values.map(() => 0.5);
+  return values.map((value) => 0.5 + 0.5 * Math.fround(value / largest));
+}
+
+function linesOf(given, diverging) {
+  const levels = given ?? (diverging ? [-0.5, 0.5] : [0.25, 0.5, 0.75]);
+  const low = diverging ? -1 : 0;
+  const fits = Array.isArray(levels) && levels.length > 0 && levels.every((x) => x > low && x < 1);
+  if (fits) return Float32Array.from(levels, (x) => (diverging ? 0.5 + 0.5 * x : x));
+  throw new OnnxcamError(`levels: expected a list of numbers between ${low} and 1, got ${levels}`);
 }
 
 function checkMap({ width, height, data } = {}) {

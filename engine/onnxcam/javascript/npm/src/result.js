@@ -43,7 +43,14 @@ export class Result {
 
   /** The picture with its map painted over, as RGBA. */
   overlay(options = {}) {
-    return overlay(this.#kernels, this.map, this.picture, { rectangle: this.rectangle, ...options });
+    const given = { rectangle: this.rectangle, ...options };
+    return overlay(this.#kernels, this.mapFor(options), this.picture, given);
+  }
+
+  /** The map that these options of `overlay` show: the signed one for the preset "diverging". */
+  mapFor({ preset }) {
+    const signed = preset === "diverging" && this.diagnosis.reason !== "non_finite";
+    return signed ? this.raw : this.map;
   }
 
   #prediction(index) {
