@@ -92,11 +92,11 @@ def overlay_contours(
     for k in range(7):
         held[k] = -1
     for k in range(channels * width + 32):
-        heat[k], shares[k] = 64, 32768
+        heat[k], shares[k] = 32, 16384
     for y in range(first, last):
         if y == y1:  # the rows from here on have no lines
             for k in range(channels * width):
-                heat[k], shares[k] = 64, 32768
+                heat[k], shares[k] = 32, 16384
         if y0 <= y < y1:
             above, below = max(y - 1, y0), min(y + 1, y1 - 1)
             for i in range(above, below + 1):
@@ -121,10 +121,10 @@ def overlay_contours(
                 weight = alpha * most
                 for c in range(3):
                     k = channels * x + c
-                    heat[k], shares[k] = 64, 32768
+                    heat[k], shares[k] = 32, 16384
                     if most > 0.0:
-                        heat[k] = int(int(table[color, c]) * weight * 128.0 + 0.5) + 64
-                        shares[k] = int((1.0 - weight) * 32768.0 + 0.5)
+                        heat[k] = int(int(table[color, c]) * weight * 64.0 + 0.5) + 32
+                        shares[k] = int((1.0 - weight) * 16384.0 + 0.5)
         source, target = y * picture.strides[0], y * out.strides[0]
         if picture.shape[2] == 1:
             to_rgb(picture, source, width, rgb)

@@ -221,7 +221,7 @@ TABLE: tuple[Kernel, ...] = (
     _overlay(
         "overlay_colors",
         (1, 4),
-        "6 * width + map_width + 2700",
+        "8 * width + map_width + 2800",
         _BACKGROUND,
         _TABLE,
         Number("alpha", "float64", 0.0, 1.0, "weight of the colours"),
