@@ -273,7 +273,7 @@ def test_jet_of_large_pictures():
 def contours(values, picture, lines, thickness=1.5, smooth=1, bicubic=0, *, run, place=None):
     height, width, channels = picture.shape
     out, around = guarded(height, width, 4 if channels == 4 else 3)
-    work, spare = work_space(9 * width + values.shape[1] + 1000)
+    work, spare = work_space(11 * width + values.shape[1] + 1000)
     lines = np.array(lines, np.float32)
     run(
         values,
