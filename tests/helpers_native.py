@@ -123,6 +123,15 @@ def _content(array: Array, shape: tuple[int, ...], random: np.random.Generator) 
     return random.integers(limits.min, limits.max, shape, dtype, endpoint=True)
 
 
+def calm(call: Call, random: np.random.Generator) -> Call:
+    """The same with a map and colours that change slowly: overlays interpolate some rows then."""
+    values = dict(call.values)
+    values["values"] = np.float32(0.5 + 0.02 * random.random(values["values"].shape))
+    if "table" in values:
+        values["table"] = np.uint8(np.arange(256)[:, None] * random.random(3))
+    return replace(call, values=values)
+
+
 def bad_calls(kernel: Kernel, random: np.random.Generator) -> Iterator[Call]:
     """A good call with one thing wrong, for everything that can be wrong."""
     good = good_call(kernel, random)
@@ -177,6 +186,8 @@ def calls(per_row: int = 6, bad: bool = True) -> list[Call]:
     found = []
     for kernel in TABLE:
         found += [good_call(kernel, random) for _ in range(per_row)]
+        if kernel.name.startswith("overlay"):
+            found += [calm(good_call(kernel, random), random) for _ in range(per_row)]
         found += list(bad_calls(kernel, random)) if bad else []
     return found
 

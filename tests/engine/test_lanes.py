@@ -53,6 +53,7 @@ BINARY = (
     lanes.subtract,
     lanes.subtract_to_zero,
     lanes.smaller,
+    lanes.larger,
     lanes.multiply,
     lanes.multiply_high,
     lanes.multiply_high_signed,
@@ -66,7 +67,7 @@ SPREADS = tuple(getattr(lanes, f"spread_{part}") for part in range(3))
     "run",
     [
         *map(two, BINARY),
-        *map(one, (*SPREADS, lanes.magnitude)),
+        *map(one, (*SPREADS, lanes.cross, lanes.magnitude)),
         shifted_left,
         shifted_right,
         shifted_right_signed,
@@ -103,6 +104,7 @@ def test_the_order_of_bytes():
     out = np.zeros((3, 32), np.uint8)
     lanes.narrow_crossed(out[0], 0, lanes.right(crossed, 8))
     np.testing.assert_array_equal(out[0], data)
+    np.testing.assert_array_equal(lanes.cross(data.astype(np.uint16)), crossed >> 8)
     pixels = RANDOM.integers(0, 256, 32).astype(np.uint16)
     for part, spread in enumerate(SPREADS):
         lanes.narrow_crossed(out[part], 0, spread(pixels))
@@ -115,7 +117,7 @@ def cross(data, out):
 
 
 def clip(data, out):
-    lanes.store_clipped(out, 1, lanes.right(lanes.load_high(data, 2), 7))
+    lanes.store_clipped(out, 1, lanes.right(lanes.widen_crossed(data, 2, lanes.fill(0)), 7))
 
 
 def copy_bytes(data, out):
@@ -134,7 +136,7 @@ def test_bytes(run):
 
 
 def move(data, out):
-    lanes.store_clipped(out, 3, lanes.right(lanes.load_high(data, 85), 8))
+    lanes.narrow_crossed(out, 3, lanes.right(lanes.widen_crossed(data, 85, lanes.fill(0)), 8))
 
 
 def test_bytes_of_a_picture_with_gaps():
@@ -155,6 +157,18 @@ def carve(work, out):
     b[0, 2] = 2.5
     out[0] = a[1, 4] + b[0, 2]
     lanes.copy_entry(work, 7, a, 1)
+
+
+def entries(table, out):
+    lanes.store(out, 0, lanes.load_8(table, 3))
+
+
+def test_entries_of_a_table():
+    table = RANDOM.integers(-(2**63), 2**63, 16)
+    for run in (entries, njit(entries)):
+        out = np.zeros(32, np.uint16)
+        run(table, out)
+        np.testing.assert_array_equal(out, table.view(np.uint16)[12:44])
 
 
 def test_work_space():

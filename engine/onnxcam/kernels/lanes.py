@@ -137,10 +137,6 @@ def _clipped_bytes(builder: Any, lanes: Any) -> Any:
     return builder.trunc(_call("smin")(builder, clipped, _constant(255)), _BYTES)
 
 
-def _widen(builder: Any, pointer: Any) -> Any:
-    return builder.shl(builder.zext(_load(builder, pointer, _BYTES), _VECTOR), _constant(8))
-
-
 def _narrow(builder: Any, pointer: Any, lanes: Any) -> None:
     _store(builder, pointer, _clipped_bytes(builder, lanes))
 
@@ -200,6 +196,12 @@ def load(array: Any, at: int) -> Any:
     return _flat(array)[at : at + LANES].view(np.uint16).copy()
 
 
+@_compiles_to(lambda builder, pointer: _load(builder, pointer, _VECTOR), _Memory)
+def load_8(table: Any, at: int) -> Any:
+    """Eight entries of an int64 table as 32 lanes, lowest bits first."""
+    return table[at : at + 8].astype("<i8").view("<u2").astype(np.uint16)
+
+
 @_compiles_to(_store, (*_Memory, _lanes), types.none)
 def store(array: Any, at: int, lanes: Any) -> None:
     """The opposite of `load`."""
@@ -219,12 +221,6 @@ def widen_crossed(array: Any, at: int, low: Any) -> Any:
 def narrow_crossed(array: Any, at: int, lanes: Any) -> None:
     """The opposite: 32 signed lanes as 32 bytes, clipped to 0..255."""
     _flat(array)[at : at + LANES][list(CROSSED)] = lanes.view(np.int16).clip(0, 255)
-
-
-@_compiles_to(_widen, _Memory)
-def load_high(array: Any, at: int) -> Any:
-    """32 bytes, each as the high half of its lane."""
-    return _flat(array)[at : at + LANES].astype(np.uint16) << 8
 
 
 @_compiles_to(_narrow, (*_Memory, _lanes), types.none)
@@ -325,6 +321,12 @@ def smaller(x: Any, y: Any) -> Any:
     return np.minimum(x, y)
 
 
+@_compiles_to(_call("umax"), (_lanes, _lanes))
+def larger(x: Any, y: Any) -> Any:
+    """Maximum of unsigned lanes."""
+    return np.maximum(x, y)
+
+
 @_compiles_to(_call("abs", ir.Constant(_I1, 0)), (_lanes,))
 def magnitude(x: Any) -> Any:
     """Absolute value of signed lanes."""
@@ -375,6 +377,14 @@ def right(x: Any, bits: int) -> Any:
 def right_signed(x: Any, bits: int) -> Any:
     """Signed lanes shifted to the right."""
     return (x.view(np.int16) >> np.int16(bits)).view(np.uint16)
+
+
+@_compiles_to(
+    lambda builder, x: builder.shuffle_vector(x, x, ir.Constant(_WIDE, list(CROSSED))), (_lanes,)
+)
+def cross(x: Any) -> Any:
+    """From the order in memory to the order `CROSSED`."""
+    return x[list(CROSSED)]
 
 
 # From one value a pixel to one value a byte of RGB.

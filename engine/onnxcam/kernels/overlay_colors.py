@@ -22,18 +22,23 @@ from onnxcam.kernels.map_rows import (
     below,
     enlarged_row,
     first_inside,
+    first_row,
     fraction_of,
     place_columns,
     position,
     quantise,
     stretch_row,
 )
-from onnxcam.kernels.paint_row import paint_row, to_rgb
+from onnxcam.kernels.paint_row import copy_bytes, paint_row, to_rgb
 
 STRIP = 512  # pixels; its work space is 10 KB
 COLORS = 4 * STRIP + 36  # lanes of a strip, and what may be written or read behind them
 SCALE = 255.0 * 128.0  # rows of the map that indices are made from are in 128ths of an index
 DIFFERENCE, BACKGROUND = 2, 3  # places in `levels`; 0 and 1 are for the map's even and odd rows
+
+TOLERANCE = 115  # 1.8 levels: with what both round, less than 3 from OpenCV's whole numbers
+LARGEST = 8  # rows from one exact one to the next
+SPAN = 16  # indices from one exact colour to the next
 
 # What `blend` says.
 MIX, ADD, FOLLOW, COVER = 0, 1, 2, 3
@@ -41,7 +46,7 @@ MIX, ADD, FOLLOW, COVER = 0, 1, 2, 3
 
 @part
 def fill_entries(table: Any, alpha: float, blend: int, zero: int, entries: Any) -> None:
-    """Colour times weight in 128ths, four of 16 bits an entry; then the picture's weights.
+    """Colour times weight in 64ths, four of 16 bits an entry; then the picture's weights.
 
     The fourth is for pictures with an alpha channel, which is kept.
     """
@@ -49,12 +54,12 @@ def fill_entries(table: Any, alpha: float, blend: int, zero: int, entries: Any) 
         weight = 1.0 if blend == COVER else alpha
         if blend == FOLLOW:
             weight = alpha * abs(i - zero) / max(zero, 255 - zero)
-        rest = 32768 if blend == ADD else int((1.0 - weight) * 32768.0 + 0.5)
-        color = 64 << 48
+        rest = 16384 if blend == ADD else int((1.0 - weight) * 16384.0 + 0.5)
+        color = 32 << 48
         for c in range(3):
-            color |= (int(int(table[i, c]) * weight * 128.0 + 0.5) + 64) << (16 * c)
+            color |= (int(int(table[i, c]) * weight * 64.0 + 0.5) + 32) << (16 * c)
         entries[i] = color
-        entries[256 + i] = rest | rest << 16 | rest << 32 | -32768 << 48
+        entries[256 + i] = rest | rest << 16 | rest << 32 | 16384 << 48
 
 
 @part
@@ -104,6 +109,165 @@ def pick(indices: Any, count: int, entries: Any, first: int, channels: int, out:
         lanes.copy_entry(entries, first + int(indices[x]), out, channels * x)
 
 
+@part
+def fits(entries: Any, span: int, found: Any) -> bool:
+    """Whether colours may be interpolated between any two that are `span` indices apart.
+
+    At the index i + m the straight line from the colour of i to that of i + span has to be within
+    the tolerance of the table's own, and at i + m - 1 and i + m + 1 too: the map lies between two
+    indices, and so do its ends.
+    """
+    most, last = lanes.fill(0), 256 - span - 8
+    for m in range(span + 1):
+        for at in (max(m - 1, 0), min(m + 1, span)):
+            near = 0 if 2 * at < span else span
+            share = lanes.fill(fraction_of((at - near) / span))
+            for x in range(0, last + 8, 8):
+                i = min(x, last)
+                low, high = lanes.load_8(entries, i), lanes.load_8(entries, i + span)
+                moved = lanes.multiply_high_signed(lanes.subtract(high, low), share)
+                line = lanes.add(lanes.load_8(entries, i + near), moved)
+                off = lanes.subtract(line, lanes.load_8(entries, i + m))
+                most = lanes.larger(most, lanes.magnitude(off))
+    lanes.store(found, 0, most)
+    worst = 0
+    for k in range(32):
+        worst = max(worst, int(found[k]))
+    return worst <= TOLERANCE
+
+
+@part
+def largest_change(values: Any, j: int) -> float:
+    """The largest difference of the map's rows j and j + 1 (within the map), in indices."""
+    lower, upper = max(j, 0), min(j + 1, values.shape[0] - 1)
+    most = 0.0
+    for i in range(values.shape[1]):
+        a = min(max(float(values[lower, i]), 0.0), 1.0)
+        most = max(most, abs(min(max(float(values[upper, i]), 0.0), 1.0) - a))
+    return 255.0 * most
+
+
+@part
+def paint_block(picture: Any, start: int, weights: Any, color: Any, out: Any, at: int) -> None:
+    """32 bytes: ``(weights * picture + color) / 64``."""
+    under = lanes.widen_crossed(picture, start, lanes.fill(0))
+    under = lanes.multiply_high(under, lanes.load(weights, 0))
+    lanes.narrow_crossed(out, at, lanes.right_signed(lanes.add(under, color), 6))
+
+
+@part
+def paint_four(
+    picture: Any, start: int, weights: Any, color: Any, change: Any, out: Any, at: int
+) -> Any:
+    """A block in each of four rows, the colour changing from one to the next; the one after."""
+    further, on = picture.strides[0], out.strides[0]
+    paint_block(picture, start, weights, color, out, at)
+    color, start, at = lanes.add(color, change), start + further, at + on
+    paint_block(picture, start, weights, color, out, at)
+    color, start, at = lanes.add(color, change), start + further, at + on
+    paint_block(picture, start, weights, color, out, at)
+    color, start, at = lanes.add(color, change), start + further, at + on
+    paint_block(picture, start, weights, color, out, at)
+    return lanes.add(color, change)
+
+
+@part
+def paint_between(
+    picture: Any,
+    source: int,
+    count: int,
+    weights: Any,
+    ends: Any,
+    top: int,
+    bottom: int,
+    rows: int,
+    out: Any,
+    target: int,
+) -> None:
+    """`count` bytes (a multiple of 32) of 4 or 8 rows, from the colours `top` to `bottom`."""
+    share, further, on = lanes.fill(65536 // rows), picture.strides[0], out.strides[0]
+    if rows == 4:
+        for k in range(0, count, 32):
+            color = lanes.load(ends, top + k)
+            change = lanes.subtract(lanes.load(ends, bottom + k), color)
+            change = lanes.multiply_high_signed(change, share)
+            paint_four(picture, source + k, weights, color, change, out, target + k)
+    else:
+        for k in range(0, count, 32):
+            color = lanes.load(ends, top + k)
+            change = lanes.subtract(lanes.load(ends, bottom + k), color)
+            change = lanes.multiply_high_signed(change, share)
+            start, at = source + k, target + k
+            color = paint_four(picture, start, weights, color, change, out, at)
+            start, at = start + 4 * further, at + 4 * on
+            paint_four(picture, start, weights, color, change, out, at)
+
+
+@part
+def paint_one(
+    picture: Any,
+    source: int,
+    begin: int,
+    count: int,
+    weights: Any,
+    ends: Any,
+    top: int,
+    bottom: int,
+    rows: int,
+    ahead: int,
+    out: Any,
+    target: int,
+    tail: Any,
+) -> None:
+    """The bytes `begin` (a multiple of 32) to `count` of row `ahead` of those of a group."""
+    share, many = lanes.fill(65536 // rows), lanes.fill(ahead)
+    for k in range(begin, count, 32):
+        color = lanes.load(ends, top + k)
+        change = lanes.subtract(lanes.load(ends, bottom + k), color)
+        change = lanes.multiply_high_signed(change, share)
+        color = lanes.add(color, lanes.multiply(change, many))
+        if k + 32 <= count:
+            paint_block(picture, source + k, weights, color, out, target + k)
+        else:
+            copy_bytes(picture, source + k, count - k, tail, 0)
+            paint_block(tail, 0, weights, color, tail, 0)
+            copy_bytes(tail, 0, count - k, out, target + k)
+
+
+@part
+def color_row(
+    levels: Any,
+    base: int,
+    fraction: int,
+    width: int,
+    channels: int,
+    entries: Any,
+    indices: Any,
+    colors: Any,
+    ends: Any,
+    at: int,
+) -> None:
+    """The colours of one row at ``ends[at]`` and so on, in the order `lanes.CROSSED`."""
+    length = levels.shape[1]
+    for x in range(0, width, STRIP):
+        count = min(STRIP, width - x)
+        find_indices(levels, base * length + x, DIFFERENCE * length + x, fraction, count, indices)
+        if channels == 3:
+            pick(indices, count, entries, 0, 3, colors)
+        else:
+            pick(indices, count, entries, 0, 4, colors)
+        for k in range(0, count * channels, 32):
+            lanes.store(ends, at + x * channels + k, lanes.cross(lanes.load(colors, k)))
+
+
+@part
+def nearest_level(v: float, j: int, rows: int) -> tuple[int, int]:
+    """Of the height v, between the map's rows j and j + 1: the nearer one's place, the rest."""
+    if v - j < 0.5:
+        return max(j, 0) % 2, fraction_of(v - j)
+    return min(j + 1, rows - 1) % 2, fraction_of(v - j - 1.0)
+
+
 @kernel
 def overlay_colors(
     values: Any,
@@ -137,7 +301,7 @@ def overlay_colors(
             distance of the index from that of b, divided by the largest one); 3 the colour alone.
         bicubic: 1 for bicubic enlarging, 0 for bilinear.
         out: uint8 [H, W, 3], or [H, W, 4] for RGBA, alpha as in the picture; may be the picture.
-        work: int64 [6 W + w + 2700], work space.
+        work: int64 [8 W + w + 2800], work space.
     """
     h = values.shape[0]
     height, width, channels = picture.shape[0], picture.shape[1], out.shape[2]
@@ -149,10 +313,12 @@ def overlay_colors(
     shares, at = lanes.carve_uint16(work, at, 1, COLORS)[0], at + COLORS // 4
     indices, at = lanes.carve_uint8(work, at, 1, STRIP)[0], at + STRIP // 8
     tail, at = lanes.carve_uint8(work, at, 1, 32)[0], at + 4
+    found, at = lanes.carve_uint16(work, at, 1, 32)[0], at + 8
     rgb, at = lanes.carve_uint8(work, at, 1, 3 * STRIP)[0], at + 3 * STRIP // 8
     weights, at = lanes.carve_float32(work, at, 4, length), at + 2 * length
-    rows, at = lanes.carve_float32(work, at, 5, length), at + (5 * length + 1) // 2
+    rows_of, at = lanes.carve_float32(work, at, 5, length), at + (5 * length + 1) // 2
     levels, at = lanes.carve_uint16(work, at, 4, length), at + length
+    ends, at = lanes.carve_uint16(work, at, 2, 4 * width + 64), at + 2 * width + 32
     starts, at = lanes.carve_int32(work, at, 1, length)[0], at + (length + 1) // 2
     edges, at = lanes.carve_int32(work, at, 1, columns)[0], at + (columns + 1) // 2
     spare = lanes.carve_float32(work, at, 1, columns)[0]
@@ -167,42 +333,97 @@ def overlay_colors(
     held, pair = starts[width + 64 :], -2
     for k in range(4):
         held[k] = -1
-    for y in range(first, last):
-        base, fraction = BACKGROUND, 0
+    count, pace, size = width * channels, h / (bottom - top), ends.shape[1]
+    grouped = not bicubic and blend != FOLLOW and picture.shape[2] == channels
+    # How far apart colours may be: `known` indices, tried up to `tried`.
+    known, tried, reach, held_row, which = 0, 0, 1, -1, 0
+    y = first
+    while y < last:
+        base, fraction, group, rows = BACKGROUND, 0, y, 1
         if y0 <= y < y1:
             v = position(y, top, bottom, h)
             j = below(v)
             if bicubic:
                 enlarged_row(
-                    values, v, 1, starts, edges, weights, x0, x1, spare, rows, held, rows[4]
+                    values, v, 1, starts, edges, weights, x0, x1, spare, rows_of, held, rows_of[4]
                 )
-                quantise(rows[4], SCALE, x0, x1, levels[0])
+                quantise(rows_of[4], SCALE, x0, x1, levels[0])
                 base = 0
-            elif v - j < 0.5:
-                base, fraction = max(j, 0) % 2, fraction_of(v - j)
             else:
-                base, fraction = min(j + 1, h - 1) % 2, fraction_of(v - j - 1.0)
+                base, fraction = nearest_level(v, j, h)
             if j != pair and not bicubic:
-                level_pair(values, j, starts, edges, weights, x0, x1, spare, rows[4], held, levels)
-                pair = j
+                level_pair(
+                    values, j, starts, edges, weights, x0, x1, spare, rows_of[4], held, levels
+                )
+                pair, held_row, reach = j, -1, 1
+                step = pace * largest_change(values, j) if grouped else 255.0
+                while reach < LARGEST:
+                    span = int(2 * max(reach, 2) * step + 0.1) + 1
+                    if span > SPAN:
+                        break
+                    while tried < span and known == tried:
+                        tried += 1
+                        known += fits(entries, tried, found)
+                    if span > known:
+                        break
+                    reach = 2 * max(reach, 2)
+            if reach > 1:
+                begin = first_row(j, top, bottom, h, y0, y1)
+                end = first_row(j + 1, top, bottom, h, y0, y1)
+                group, rows = begin + (y - begin) // reach * reach, reach
+                # The row after a group's last has to be one of the same pair of rows, too.
+                while rows >= 4 and (group + rows >= end or y >= group + rows):
+                    if group + rows < end:
+                        group += rows
+                    else:
+                        rows //= 2
+        if rows >= 4:
+            if held_row != group:
+                base, fraction = nearest_level(position(group, top, bottom, h), j, h)
+                color_row(
+                    levels, base, fraction, width, channels, entries, indices, colors, ends,
+                    which * size,
+                )  # fmt: skip
+            held_row = group + rows
+            base, fraction = nearest_level(position(held_row, top, bottom, h), j, h)
+            color_row(
+                levels, base, fraction, width, channels, entries, indices, colors, ends,
+                (1 - which) * size,
+            )  # fmt: skip
+            above, under = which * size, (1 - which) * size
+            which, done, end = 1 - which, 0, min(held_row, last)
+            if y == group and end == held_row:
+                done = count // 32 * 32
+                paint_between(
+                    picture, y * picture.strides[0], done, shares, ends, above, under, rows, out,
+                    y * out.strides[0],
+                )  # fmt: skip
+            for i in range(y, end if done < count else y):
+                paint_one(
+                    picture, i * picture.strides[0], done, count, shares, ends, above, under, rows,
+                    i - group, out, i * out.strides[0], tail,
+                )  # fmt: skip
+            y = end
+            continue
         source, target = y * picture.strides[0], y * out.strides[0]
         for x in range(0, width, STRIP):
-            count = min(STRIP, width - x)
+            some = min(STRIP, width - x)
             find_indices(
-                levels, base * length + x, DIFFERENCE * length + x, fraction, count, indices
+                levels, base * length + x, DIFFERENCE * length + x, fraction, some, indices
             )
             step = 1 if blend == FOLLOW else 0
             if channels == 3:  # a constant: 20 % less for the loop
-                pick(indices, count, entries, 0, 3, colors)
+                pick(indices, some, entries, 0, 3, colors)
                 if step:
-                    pick(indices, count, entries, 256, 3, shares)
+                    pick(indices, some, entries, 256, 3, shares)
             else:
-                pick(indices, count, entries, 0, 4, colors)
+                pick(indices, some, entries, 0, 4, colors)
                 if step:
-                    pick(indices, count, entries, 256, 4, shares)
-            n, k = count * channels, x * channels
+                    pick(indices, some, entries, 256, 4, shares)
+            n, k = some * channels, x * channels
             if picture.shape[2] == 1:
-                to_rgb(picture, source + x, count, rgb)
+                to_rgb(picture, source + x, some, rgb)
                 paint_row(rgb, 0, n, shares, step, colors, out, target + k, tail)
             else:
                 paint_row(picture, source + k, n, shares, step, colors, out, target + k, tail)
+        y += 1

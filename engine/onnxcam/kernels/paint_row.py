@@ -30,30 +30,35 @@ def paint_row(
     at: int,
     tail: Any,
 ) -> None:
-    """``out[at + k] = (weights[k] * picture[start + k] + heat[k]) / 128`` for `count` bytes.
+    """``out[at + k] = (weights[k] * picture[start + k] + heat[k]) / 64`` for `count` bytes.
 
     Args:
         picture, out: uint8 rows; may be the same memory, if `start` is `at`.
-        weights: uint16, 32768 for a whole; with `step` 1 one for each byte, with `step` 0 the
+        weights: uint16, 16384 for a whole; with `step` 1 one for each byte, with `step` 0 the
             same 32 over and over.
-        heat: uint16, one for each byte, in 128ths, 64 included for rounding. The sum must stay
-            below 65536; a result above 255 becomes 255.
+        heat: uint16, one for each byte, in 64ths, 32 included for rounding. The sum must stay
+            below 32768; a result above 255 becomes 255.
         tail: uint8 [32], work space: the last bytes go through it so that nothing is read or
             written behind them.
     """
     whole = count // 32 * 32
     for k in range(0, whole, 32):
-        scaled = lanes.multiply_high(
-            lanes.load_high(picture, start + k), lanes.load(weights, k * step)
-        )
-        mixed = lanes.right(lanes.add(scaled, lanes.load(heat, k)), 7)
-        lanes.store_clipped(out, at + k, mixed)
+        paint_block(picture, start + k, weights, k * step, heat, k, out, at + k)
     if whole < count:
         copy_bytes(picture, start + whole, count - whole, tail, 0)
-        scaled = lanes.multiply_high(lanes.load_high(tail, 0), lanes.load(weights, whole * step))
-        mixed = lanes.right(lanes.add(scaled, lanes.load(heat, whole)), 7)
-        lanes.store_clipped(tail, 0, mixed)
+        paint_block(tail, 0, weights, whole * step, heat, whole, tail, 0)
         copy_bytes(tail, 0, count - whole, out, at + whole)
+
+
+@part
+def paint_block(
+    picture: Any, start: int, weights: Any, w: int, heat: Any, k: int, out: Any, at: int
+) -> None:
+    """32 bytes of a row."""
+    under = lanes.widen_crossed(picture, start, lanes.fill(0))
+    under = lanes.multiply_high(under, lanes.cross(lanes.load(weights, w)))
+    mixed = lanes.add(under, lanes.cross(lanes.load(heat, k)))
+    lanes.narrow_crossed(out, at, lanes.right_signed(mixed, 6))
 
 
 @part

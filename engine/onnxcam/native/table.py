@@ -229,7 +229,7 @@ TABLE: tuple[Kernel, ...] = (
     _overlay(
         "overlay_colors",
         (1, 4),
-        "6 * width + map_width + 2700",
+        "8 * width + map_width + 2800",
         _BACKGROUND,
         _TABLE,
         Number("alpha", "float64", 0.0, 1.0, "weight of the colours"),
@@ -247,7 +247,7 @@ TABLE: tuple[Kernel, ...] = (
     _overlay(
         "overlay_contours",
         (1, 4),
-        "9 * width + map_width + 1000",
+        "11 * width + map_width + 1000",
         _TABLE,
         Number("alpha", "float64", 0.0, 1.0, "weight of the lines"),
         Array("lines", "float32", ("levels",), finite=True, about="values of the map, 0 to 1"),
