@@ -30,7 +30,7 @@ _DTYPES = {
     "tensor(bool)": np.bool_,
 }
 # "/onnxruntime_src/a.cc:729 void onnxruntime::f(const X&) " before a message
-_WHERE = re.compile(r"^\S+\.(?:cc|h):\d+ [^()]*\([^()]*\) ")
+_WHERE = re.compile(r"/\S+\.(?:cc|h):\d+ .*?\) (?=[\[A-Z])")
 _FATAL_ONLY = 4  # onnxruntime prints lesser messages to stderr; errors are raised anyway
 
 
@@ -253,4 +253,5 @@ def telling_part(message: str) -> str:
     if "[ONNXRuntimeError]" in text:
         text = text.rpartition("[ONNXRuntimeError]")[2].split(" : ", 3)[-1]
     text = _WHERE.sub("", text)
-    return text if len(text) <= 400 else text[:400] + "..."
+    # A long one has its reason at the end.
+    return text if len(text) <= 400 else f"{text[:100]} ... {text[-300:]}"

@@ -83,6 +83,7 @@ def test_bad_option_text(text, message):
         (["TensorRT", "CPU"], [("TensorrtExecutionProvider", {}), (CPU, {})]),
         ("dml", [("DmlExecutionProvider", {})]),
         ("DirectML", [("DmlExecutionProvider", {})]),
+        ([("openvino", {"a": {"b": "c"}})], [("OpenVINOExecutionProvider", {"a": '{"b": "c"}'})]),
         ("CoreMLExecutionProvider", [("CoreMLExecutionProvider", {})]),
         ([("xnnpack",), ["qnn", {"a": 1}]], None),
     ],
