@@ -3,9 +3,11 @@
     python benchmarks/providers_cost.py --providers cuda --emit heatmap
     python benchmarks/providers_cost.py --providers openvino --python ENVIRONMENT/bin/python
 
-Random weights, 224x224. The files are exported here (with torch) and run by `--python`: providers
-come in onnxruntimes of their own, which replace each other. That environment needs numpy, Pillow
-and that onnxruntime, nothing of this project. By turns in one process, through bound memory:
+Networks of torchvision with random weights, 224x224, or plain files (`--networks FILE.onnx`; with
+`--reduced` a trained one: many layers of random weights show every rounding). They are exported
+here (with torch) and run by `--python`: providers come in onnxruntimes of their own, which replace
+each other. That environment needs numpy, Pillow and that onnxruntime, nothing of this project. By
+turns in one process, through bound memory:
 
 - the plain and the explaining model on the provider (their ratio is what explaining costs);
 - the engine, array in and map out, on the provider and on the CPU;
@@ -34,22 +36,32 @@ PEER = "pytorch-grad-cam on CUDA"
 
 
 def export(network: str, folder: Path, emit: str) -> None:
-    """Plain and explaining file of a network with random weights, and the weights."""
+    """Plain and explaining file of a network; of one with random weights the weights, too."""
     import onnx
+
+    from onnxcam_export import from_onnx
+
+    plain = onnx.load(network) if is_file(network) else random_network(network, folder)
+    onnx.save(plain, folder / "plain.onnx")
+    from_onnx(plain, emit=emit, output=folder / "cam.onnx")
+
+
+def is_file(network: str) -> bool:
+    return network.endswith(".onnx")
+
+
+def random_network(network: str, folder: Path) -> Any:
     import torch
     from against_torch import calibrate
 
     from helpers_torchvision import torchvision
-    from onnxcam_export import from_onnx
     from onnxcam_export.sources import pytorch
 
     torch.manual_seed(0)
     module = torchvision.models.get_model(network, weights=None)
     calibrate(module)
-    plain = pytorch.capture(module, torch.zeros(1, 3, SIZE, SIZE)).model
-    onnx.save(plain, folder / "plain.onnx")
-    from_onnx(plain, emit=emit, output=folder / "cam.onnx")
     torch.save(module.state_dict(), folder / "weights.pt")
+    return pytorch.capture(module, torch.zeros(1, 3, SIZE, SIZE)).model
 
 
 def measure_there(network: str, folder: Path, batch: int, args: Any) -> dict[str, Any]:
@@ -69,7 +81,8 @@ def measure_there(network: str, folder: Path, batch: int, args: Any) -> dict[str
     plain = Session(folder / "plain.onnx", providers)
     cpu_plain = Session(folder / "plain.onnx", threads=args.threads)
     model = engine.model
-    images = np.random.default_rng(batch).normal(size=(batch, 3, SIZE, SIZE)).astype(np.float32)
+    shape = [batch, *(side or SIZE for side in model.picture_input.shape[1:])]
+    images = np.random.default_rng(batch).normal(size=shape).astype(np.float32)
     feeds = {model.contract.picture.name: images}
     targets = {TARGET: np.full(batch, -1, np.int64)}
 
@@ -119,8 +132,10 @@ def pytorch_on_cuda(network: str, folder: Path, images: Any) -> Any:
 
     Raises:
         ImportError: a library is missing.
-        RuntimeError: PyTorch has no CUDA.
+        RuntimeError: PyTorch has no CUDA, or the network is a file.
     """
+    if is_file(network):
+        raise RuntimeError("the network is a file")
     import torch
 
     if not torch.cuda.is_available():

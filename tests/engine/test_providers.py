@@ -348,6 +348,35 @@ def test_the_reason_is_in_the_error(capfd):
     assert capfd.readouterr().err == slow
 
 
+# --- what crosses to the host ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("emit", ["gradient", "weights", "heatmap"])
+def test_only_what_is_needed_is_asked_for(monkeypatch, emit):
+    """What nobody asks for stays on the provider's device."""
+    asked = []
+    run, bind = Session.run, Session.bind
+    monkeypatch.setattr(
+        Session,
+        "run",
+        lambda self, feeds, names: asked.append(set(names)) or run(self, feeds, names),
+    )
+    monkeypatch.setattr(
+        Session, "bind", lambda self, outputs: asked.append(set(outputs)) or bind(self, outputs)
+    )
+    engine = Engine(MADE.but(emit=emit).bytes())
+    expected = {
+        "gradient": {"cam_activation", "cam_gradient"},
+        "weights": {"cam_activation", "cam_weights"},
+        "heatmap": {"cam_heatmap"},
+    }[emit]
+    for _ in range(3):
+        engine.maps(RANDOM.normal(size=(1, 3, SIDE, SIDE)).astype(np.float32))
+    assert asked == [expected, expected]  # one ordinary run, one binding for all later ones
+    engine.explain(np.zeros((9, 9, 3), np.uint8))
+    assert asked[2] == expected | {"scores"}
+
+
 # --- the providers of this onnxruntime ------------------------------------------------------------
 
 HERE = [
