@@ -95,7 +95,8 @@ def choose(wanted: Any) -> list[Chosen]:
 
     Args:
         wanted: None, a name, or a sequence of names and of pairs (name, options): onnxruntime's
-            names or short ones, in any case.
+            names or short ones, in any case. An option that is a dict or a list is passed on as
+            JSON.
 
     Raises:
         ModelError: another form, or a provider that this onnxruntime does not have.
@@ -195,7 +196,9 @@ def _parts(entry: Any) -> Chosen:
     if isinstance(entry, Sequence) and len(entry) in (1, 2) and isinstance(entry[0], str):
         options = entry[1] if len(entry) == 2 else {}
         if isinstance(options, Mapping):
-            return entry[0], dict(options)
+            # OpenVINO's load_config is JSON itself.
+            texts = {k: json.dumps(v) for k, v in options.items() if isinstance(v, (dict, list))}
+            return entry[0], {**options, **texts}
     raise ModelError(
         "providers: expected a name as 'cuda' or a pair as ('cuda', {'device_id': 1}), "
         f"got {entry!r}"

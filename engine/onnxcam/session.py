@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ _DTYPES = {
     "tensor(bool)": np.bool_,
 }
 # "/onnxruntime_src/a.cc:729 void onnxruntime::f(const X&) " before a message
-_WHERE = re.compile(r"^\S+\.(?:cc|h):\d+ [^()]*\([^()]*\) ")
+_WHERE = re.compile(r"/\S+\.(?:cc|h):\d+ .*?\) (?=[\[A-Z])")
 _FATAL_ONLY = 4  # onnxruntime prints lesser messages to stderr; errors are raised anyway
 
 
@@ -74,7 +75,8 @@ class Session:
             alone or as a pair with its options, ("cuda", {"device_id": 1}); None for the CPU.
         threads: threads inside an operator; None for onnxruntime's own choice.
         session_options: `onnxruntime.SessionOptions` to start from, which may name devices of
-            providers themselves (`add_provider_for_devices`).
+            providers themselves (`add_provider_for_devices`). Threads and :data:`RECORD` are set
+            in it.
 
     Raises:
         ModelError: no such file, not ONNX, truncated, not runnable, or a provider is missing.
@@ -110,7 +112,7 @@ class Session:
         except Exception as error:  # onnxruntime's exceptions share no base class
             where = "".join(f" on {short_name(name)}" for name, _ in wanted[:1] if name != CPU)
             raise ModelError(f"cannot load {self.title}{where}: {_reason(error)}") from error
-        self._session.disable_fallback()  # the same of a run, for an onnxruntime of before 1.20
+        self._session.disable_fallback()  # of runs, where onnxruntime is too old for the argument
         self._check_providers(wanted)
         self.inputs = {info.name: info for info in map(_info, self._session.get_inputs())}
         self.outputs = {info.name: info for info in map(_info, self._session.get_outputs())}
@@ -126,7 +128,7 @@ class Session:
         """The execution providers in use."""
         return list(self._session.get_providers())
 
-    @property
+    @cached_property
     def on_cpu(self) -> bool:
         """Whether all of the model runs on the CPU's own provider."""
         return self.providers == [CPU]
@@ -253,4 +255,5 @@ def telling_part(message: str) -> str:
     if "[ONNXRuntimeError]" in text:
         text = text.rpartition("[ONNXRuntimeError]")[2].split(" : ", 3)[-1]
     text = _WHERE.sub("", text)
-    return text if len(text) <= 400 else text[:400] + "..."
+    # A long one has its reason at the end.
+    return text if len(text) <= 400 else f"{text[:100]} ... {text[-300:]}"

@@ -83,6 +83,7 @@ def test_bad_option_text(text, message):
         (["TensorRT", "CPU"], [("TensorrtExecutionProvider", {}), (CPU, {})]),
         ("dml", [("DmlExecutionProvider", {})]),
         ("DirectML", [("DmlExecutionProvider", {})]),
+        ([("openvino", {"a": {"b": "c"}})], [("OpenVINOExecutionProvider", {"a": '{"b": "c"}'})]),
         ("CoreMLExecutionProvider", [("CoreMLExecutionProvider", {})]),
         ([("xnnpack",), ["qnn", {"a": 1}]], None),
     ],
@@ -347,6 +348,35 @@ def test_the_reason_is_in_the_error(capfd):
     assert capfd.readouterr().err == slow
 
 
+# --- what crosses to the host ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("emit", ["gradient", "weights", "heatmap"])
+def test_only_what_is_needed_is_asked_for(monkeypatch, emit):
+    """What nobody asks for stays on the provider's device."""
+    asked = []
+    run, bind = Session.run, Session.bind
+    monkeypatch.setattr(
+        Session,
+        "run",
+        lambda self, feeds, names: asked.append(set(names)) or run(self, feeds, names),
+    )
+    monkeypatch.setattr(
+        Session, "bind", lambda self, outputs: asked.append(set(outputs)) or bind(self, outputs)
+    )
+    engine = Engine(MADE.but(emit=emit).bytes())
+    expected = {
+        "gradient": {"cam_activation", "cam_gradient"},
+        "weights": {"cam_activation", "cam_weights"},
+        "heatmap": {"cam_heatmap"},
+    }[emit]
+    for _ in range(3):
+        engine.maps(RANDOM.normal(size=(1, 3, SIDE, SIDE)).astype(np.float32))
+    assert asked == [expected, expected]  # one ordinary run, one binding for all later ones
+    engine.explain(np.zeros((9, 9, 3), np.uint8))
+    assert asked[2] == expected | {"scores"}
+
+
 # --- the providers of this onnxruntime ------------------------------------------------------------
 
 HERE = [
@@ -361,8 +391,9 @@ HERE = [
 @pytest.mark.parametrize("name", HERE)
 def test_as_on_the_cpu(name, emit):
     file = MADE.but(emit=emit).bytes()
+    exact = {"use_tf32": 0} if name == "CUDAExecutionProvider" else {}
     try:
-        engine = Engine(file, providers=[name])
+        engine = Engine(file, providers=[(name, exact)])
     except ModelError as error:
         pytest.skip(str(error))
     assert not engine.model.session.on_cpu
