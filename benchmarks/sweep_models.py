@@ -136,7 +136,7 @@ TIMM_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 # Where the smallest possible side leaves one position at the last layer.
-TIMM_SIZES = {"inception_v3": 128, "inception_v4": 160}
+TIMM_SIZES = {"inception_v3": 128, "inception_v4": 160, "levit_128s": 128, "levit_conv_128s": 128}
 
 KERAS = """
 Xception VGG16 VGG19 ResNet50 ResNet50V2 InceptionV3 InceptionResNetV2 MobileNet MobileNetV2

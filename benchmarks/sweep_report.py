@@ -13,8 +13,6 @@ FLOOR = 1e-6  # below it an error is rounding, and a ratio of two such errors sa
 
 # Why a network is an exception, where that has been looked into.
 CAUSES = {
-    ("timm", "levit_128s"): "the default layer is a tensor between two cuts that PyTorch makes at "
-    "once, so there is nothing to compare it with; levit_conv_128s is within the bars",
     (
         "timm",
         "tnt_s_patch16_224",

@@ -305,7 +305,35 @@ class AffineGrid(OpRun):
         return (np.einsum("ndk,...k->n...d", theta, at),)
 
 
+class DeformConv(OpRun):
+    """onnx's reference rounds positions to float32, and divides by zero for one row of pixels."""
+
+    def _run(  # type: ignore[no-untyped-def]
+        self, x, w, offset, b=None, mask=None, dilations=None, group=1, kernel_shape=None,
+        offset_group=1, pads=None, strides=None,
+    ):  # fmt: skip
+        (dilations, strides), pads = (d or [1, 1] for d in (dilations, strides)), pads or [0] * 4
+        sides, taps, outputs = x.shape[2:], w.shape[2:], offset.shape[2:]
+        offset = offset.reshape(len(x), offset_group, *taps, 2, *outputs)
+        mask = np.ones(offset.size // 2) if mask is None else mask
+        mask = mask.reshape(len(x), offset_group, *taps, *outputs)
+        y = np.zeros((len(x), len(w), *outputs), x.dtype)
+        per_offset, per_group = x.shape[1] // offset_group, x.shape[1] // group
+        for n, c, s, t, i, j in np.ndindex(*x.shape[:2], *taps, *outputs):
+            o, g = c // per_offset, c // per_group
+            row = i * strides[0] - pads[0] + s * dilations[0] + offset[n, o, s, t, 0, i, j]
+            column = j * strides[1] - pads[1] + t * dilations[1] + offset[n, o, s, t, 1, i, j]
+            # A pixel's weight falls from 1 to 0 over the distance of one pixel.
+            rows = np.clip(1 - np.abs(row - np.arange(sides[0])), 0, None)
+            columns = np.clip(1 - np.abs(column - np.arange(sides[1])), 0, None)
+            read = rows @ x[n, c] @ columns * mask[n, o, s, t, i, j]
+            members = slice(g * len(w) // group, (g + 1) * len(w) // group)
+            y[n, members, i, j] += read * w[members, c % per_group, s, t]
+        return (y if b is None else y + b.reshape(-1, 1, 1),)
+
+
 EXACT = [
+    DeformConv,
     AffineGrid,
     GridSample,
     Erf,

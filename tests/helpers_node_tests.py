@@ -139,6 +139,7 @@ _PARAMETERS = {
     "DequantizeLinear": (1, 2),
     # Their positions lie on pixels, where that derivative jumps: tests/export_tools/test_rules.py.
     "GridSample": (1,),
+    "DeformConv": (2,),
 }
 
 

@@ -91,6 +91,37 @@ def grids():
         yield f"open size {padding}", x, grid, {"padding_mode": padding}, 20, {"dynamic": True}
 
 
+def deformations():
+    """Offsets inside and beyond the border: note, inputs, attributes, more."""
+
+    def offsets(batch, count, *sizes):  # no tap within a step of a pixel
+        return RNG.integers(-2, 2, (batch, count, *sizes)) + RNG.uniform(
+            0.1, 0.9, (batch, count, *sizes)
+        )
+
+    yield "plain", (real(2, 3, 5, 6), real(4, 3, 3, 2), offsets(2, 12, 3, 5)), {}, {}
+    everything = (
+        real(2, 4, 5, 6),
+        real(6, 2, 3, 3),
+        offsets(2, 36, 3, 3),
+        real(6),
+        positive(2, 18, 3, 3),
+    )
+    a = {
+        "group": 2,
+        "offset_group": 2,
+        "pads": [1, 1, 1, 1],
+        "strides": [2, 2],
+        "kernel_shape": [3, 3],
+    }
+    yield "groups, mask", everything, a, {}
+    a = {"dilations": [2, 1], "pads": [2, 1, 0, 0]}
+    yield "dilated", (real(1, 2, 5, 5), real(3, 2, 2, 2), offsets(1, 8, 5, 5)), a, {}
+    no_bias = (real(1, 2, 4, 4), real(2, 2, 2, 2), offsets(1, 8, 3, 3), None, positive(1, 4, 3, 3))
+    yield "mask without bias", no_bias, {}, {}
+    yield "one pixel high", (real(1, 2, 1, 4), real(2, 2, 1, 2), offsets(1, 4, 1, 3)), {}, {}
+
+
 def regions():
     """Regions inside, across the border and outside; note, regions, attributes, open."""
     rois = np.array([[0.37, 0.91, 4.2, 5.3], [3.1, 2.2, 9.4, 8.7], [-3.2, -2.9, 0.6, 2.5],
@@ -375,7 +406,14 @@ CASES = [
       for name, inputs, a, outputs, note, more in recurrences()],
     Case("ReverseSequence", (real(4, 3, 2), ints(4, 2, 1)), constants=(1,)),
     Case("ReverseSequence", (real(3, 4, 2), ints(4, 2, 1)), {"batch_axis": 0, "time_axis": 1}, constants=(1,), note="batch first"),
+    Case("Col2Im", (real(2, 12, 16), ints(5, 6), ints(2, 3)), constants=(1, 2), active=(0,), note="2-D"),
+    Case("Col2Im", (real(2, 8, 6), ints(5, 5), ints(2, 2)), {"strides": [2, 3], "pads": [1, 0, 1, 1], "dilations": [2, 1]},
+         constants=(1, 2), active=(0,), note="strides, pads, dilations"),
+    Case("Col2Im", (real(1, 6, 4), ints(6), ints(3)), constants=(1, 2), active=(0,), note="1-D"),
+    Case("Col2Im", (real(1, 16, 12), ints(3, 3, 4), ints(2, 2, 2)), constants=(1, 2), active=(0,), note="3-D"),
+    Case("Col2Im", (real(2, 12, 16), ints(5, 6), ints(2, 3)), constants=(1, 2), active=(0,), note="open size", dynamic=True),
     # sampling at computed positions
+    *[Case("DeformConv", inputs, a, opset=19, note=note, **more) for note, inputs, a, more in deformations()],
     *[Case("RoiAlign", (real(2, 3, 6, 8), rois, ints(0, 1, 1, 0, 1)), a, constants=(2,), dynamic=open_, note=note)
       for note, rois, a, open_ in regions()],
     Case("RoiAlign", (real(1, 3, 6, 8), next(regions())[1], ints(0, 0, 0, 0, 0)), {"output_height": 2, "sampling_ratio": 2},

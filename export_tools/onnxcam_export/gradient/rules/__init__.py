@@ -18,7 +18,9 @@ from onnxcam_export.gradient.ops import Grad
 from onnxcam_export.gradient.rules import (
     activations,
     arithmetic,
+    col2im,
     convolution,
+    deform_conv,
     dense,
     einsum,
     functions,
@@ -45,6 +47,8 @@ _MODULES = (
     dense,
     einsum,
     convolution,
+    deform_conv,
+    col2im,
     pooling,
     reduction,
     normalization,

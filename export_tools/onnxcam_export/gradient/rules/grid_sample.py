@@ -49,23 +49,38 @@ def _sampled(op: Ops, n: ir.Node) -> Sequence[ir.Value]:
     indices, weights = [], []
     for axis in range(axes):
         at = op.Gather(positions, op.const(np.array(axes - 1 - axis)), axis=2)
-        index, weight = _taps(op, n, at, _length(op, x, axis + 2))
+        index, weight = _taps(op, n, at, length_of(op, x, axis + 2))
         indices.append(index)
         weights.append(weight)
+    y = weighted_pixels(op, x, indices, weights)
+    return [reshape_like(op, op.Transpose(y, perm=[0, 2, 1]), _y(n))]
+
+
+def weighted_pixels(
+    op: Ops, x: ir.Value, indices: Sequence[ir.Value], weights: Sequence[ir.Value]
+) -> ir.Value:
+    """Sums [N, P, C] over pixels of x [N, C, *spatial] times weights, at P positions.
+
+    Args:
+        op: collects the emitted nodes.
+        x: the picture.
+        indices: for each spatial axis the pixels [N, P, taps] along it, int64.
+        weights: their weights along it, [N, P, taps].
+    """
     index = indices[0]
-    for axis in range(1, axes):  # row-major: index * size + index along the next axis
-        row = op.Mul(index, _length(op, x, axis + 2))
+    for axis in range(1, rank(x) - 2):  # row-major: index * size + index along the next axis
+        row = op.Mul(index, length_of(op, x, axis + 2))
         index = _outer(op, op.Add, row, indices[axis])
     weight = reduce(lambda a, b: _outer(op, op.Mul, a, b), weights)
     pixels = op.Transpose(x, perm=[0, *range(2, rank(x)), 1])
     pixels = op.Reshape(pixels, op.Concat(op.ints(-1), op.Shape(x, start=1, end=2), axis=0))
     rows = op.Gather(pixels, op.Add(index, _first_rows(op, x)), axis=0)  # [N, P, taps, C]
     weight = op.Cast(weight, to=x.dtype) if weight.dtype != x.dtype else weight
-    y = op.ReduceSum(op.Mul(rows, op.Unsqueeze(weight, op.ints(3))), op.ints(2), keepdims=0)
-    return [reshape_like(op, op.Transpose(y, perm=[0, 2, 1]), _y(n))]
+    return op.ReduceSum(op.Mul(rows, op.Unsqueeze(weight, op.ints(3))), op.ints(2), keepdims=0)
 
 
-def _length(op: Ops, x: ir.Value, axis: int) -> Length:
+def length_of(op: Ops, x: ir.Value, axis: int) -> Length:
+    """The size of an axis."""
     size = dims(x)[axis]
     return size if size is not None else op.Squeeze(op.Shape(x, start=axis, end=axis + 1))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _FLAT = "its derivative is zero almost everywhere"
 _CHOICE = "what it chooses changes in jumps, which have no derivative"
-_SAMPLED = "onnxcam has no derivative for sampling at computed positions"
+_REGIONS = "onnxcam has no derivative for the maxima of computed regions"
 _LOOP = (
     "its number of rounds or its branch is decided at run time (or it would be more than 2,000 "
     "nodes unrolled); export the model with the loop unrolled or the condition fixed"
@@ -20,11 +20,11 @@ _QUANTISED = (
 _REASONS = {
     _FLAT: "Round Floor Ceil Sign Hardmax",
     _CHOICE: "NonMaxSuppression Unique Compress NonZero ArgMax ArgMin",
-    _SAMPLED: "MaxRoiPool DeformConv",
+    _REGIONS: "MaxRoiPool",
     _LOOP: "If Loop Scan",
     _RANDOM: "Bernoulli Multinomial RandomNormalLike RandomUniformLike RandomNormal RandomUniform",
     _SIGNAL: "DFT STFT MelWeightMatrix",
-    _MISSING: "Det Col2Im BitShift StringNormalizer OneHot Scatter",
+    _MISSING: "Det BitShift StringNormalizer OneHot Scatter",
 }
 
 # (domain, operator) -> the reason, as the end of a sentence
