@@ -108,6 +108,36 @@ static int read_contract(Job *job, const char *model) {
     return wrong;
 }
 
+/* The picture input's shape: [1, C, h, w] or [1, h, w, C]. */
+static void input_shape(const Contract *contract, int64_t *shape) {
+    int last = contract->channels_last;
+    shape[0] = 1;
+    shape[last ? 3 : 1] = contract->channels;
+    shape[last ? 1 : 2] = contract->height;
+    shape[last ? 2 : 3] = contract->width;
+}
+
+/* Whether the graph's picture input is what the contract says. */
+static int check_input(Job *job) {
+    Tensor about;
+    int found;
+    int64_t shape[4];
+    const Contract *contract = &job->contract;
+    if (runtime_find(job->runtime, 0, contract->input, &found, &about)) return 2;
+    if (!found) return fail("contract: the graph has no input '%s'", contract->input);
+    if (about.type != (contract->bytes ? UINT8 : FLOAT32))
+        return fail("contract: the graph's input '%s' has another type", contract->input);
+    input_shape(contract, shape);
+    if (about.rank == 4 && about.shape[0] > 1)
+        return fail("the model takes batches of %lld: this example makes one picture",
+                    (long long)about.shape[0]);
+    for (size_t i = 0; i < about.rank; ++i)
+        if (about.rank != 4 || (about.shape[i] > 0 && about.shape[i] != shape[i]))
+            return fail("contract: size %tdx%td with %td channels does not fit the graph's input",
+                        contract->height, contract->width, contract->channels);
+    return 0;
+}
+
 /* How many classes the graph says there are; 0 where it leaves that open. */
 static int count_classes(Job *job, int64_t *classes) {
     Tensor about;
@@ -153,12 +183,11 @@ static size_t explaining_outputs(Emit emit, const char **names) {
 
 static int run(Job *job, int plain) {
     const Contract *contract = &job->contract;
-    int64_t h = contract->height, w = contract->width, c = contract->channels;
     Tensor inputs[2] = {
-        {contract->bytes ? UINT8 : FLOAT32, 4, {1, c, h, w}, job->tensor, NULL},
+        {contract->bytes ? UINT8 : FLOAT32, 4, {0}, job->tensor, NULL},
         {INT64, job->target_rank, {1, (int64_t)job->target_count}, job->targets, NULL},
     };
-    if (contract->channels_last) memcpy(inputs[0].shape, (int64_t[]){1, h, w, c}, 4 * sizeof h);
+    input_shape(contract, inputs[0].shape);
     const char *names[] = {contract->input, "cam_target"}, *outputs[3] = {contract->output};
     size_t count, given = job->target_count ? 2 : 1;
     if (runtime_input_count(job->runtime, &count)) return 2;
@@ -275,6 +304,7 @@ int main(int count, char **words) {
         wrong = runtime_open(options.library, options.model, options.provider, options.threads,
                              &job.runtime);
     if (!wrong) wrong = read_contract(&job, options.model);
+    if (!wrong) wrong = check_input(&job);
     if (!wrong) wrong = fill_targets(&job, options.target);
     if (!wrong) wrong = prepare(&job.contract, &job.picture, &job.tensor, &job.seen);
     if (!wrong) wrong = predict(&job, &options);

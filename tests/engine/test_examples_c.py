@@ -185,6 +185,7 @@ BAD_CONTRACTS = {
     "a negative size": put("input", "preprocess", "size", [-6, 6]),
     "half a pixel": put("input", "preprocess", "size", [6.5, 6]),
     "another size": put("input", "preprocess", "size", [7, 7]),
+    "a size to fill the memory": put("input", "preprocess", "size", [65000, 65000]),
     "color": put("input", "preprocess", "color", "CMYK"),
     "std of zero": put("input", "preprocess", "std", [0]),
     "two means": put("input", "preprocess", "mean", [0, 0]),
@@ -227,7 +228,7 @@ def bad_arguments(found, folder):
         "short.onnx": model.read_bytes()[:500],
         "empty.onnx": b"",
         "crop.onnx": prepared(resize=CROP | {"shorter_side": 65000}).bytes(),
-        "open.onnx": HandMade().bytes(),
+        "two.onnx": HandMade(batch=2).bytes(),
         "fixed.onnx": HandMade(targets="none").bytes(),
     }.items():
         (folder / name).write_bytes(content)
@@ -250,6 +251,7 @@ def bad_arguments(found, folder):
         yield (model, picture, out, target), f"target {target}: expected 0 to 4, or -1"
     for target in ("", "tabby", "1.5", "99999999999"):
         yield (model, picture, out, target), "expected an index"
+    yield (folder / "two.onnx", picture, out), "batches of 2"
     yield (folder / "fixed.onnx", picture, out, "1"), "always explains the highest score"
     missing = ("--provider", "CUDAExecutionProvider", model, picture, out)
     yield missing, "not in this onnxruntime, which has"
