@@ -57,9 +57,9 @@ class Case:
     def words(self) -> list[Path]:
         return [self.model, self.picture, self.out]
 
-    def expected(self, target: int = -1) -> Any:
+    def expected(self, target: int = -1, method: str = "gradcam") -> Any:
         """The Python engine's result."""
-        return Engine(self.model).explain(self.picture, target=target)
+        return Engine(self.model).explain(self.picture, target=target, method=method)
 
     def painted(self) -> Any:
         return np.asarray(Image.open(self.out))

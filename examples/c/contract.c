@@ -27,7 +27,8 @@ static int whole(const Json *value, ptrdiff_t *out) {
 }
 
 /* A number, or a list of one or `count` of them, to `count` numbers. */
-static int numbers(const Json *object, const char *key, double usual, ptrdiff_t count, double *out) {
+static int numbers(const Json *object, const char *key, double usual, ptrdiff_t count,
+                   double *out) {
     const Json *value = json_get(object, key);
     for (ptrdiff_t i = 0; i < count; ++i) {
         const Json *item = value;
@@ -47,8 +48,10 @@ static int read_output(const Json *output, Contract *contract) {
     const char *activation = text_of(output, "activation");
     int kind = place_of(text_of(output, "kind"), kinds);
     if (kind < 0 || !*contract->output) return fail("contract: 'output' is malformed");
-    if (json_get(output, "scale") || json_get(output, "zero_point"))
-        return fail("the scores are quantised: this example reads float32 ones");
+    if (!numbers(output, "scale", 1.0, 1, &contract->output_scale) ||
+        !numbers(output, "zero_point", 0.0, 1, &contract->output_zero) ||
+        contract->output_scale <= 0.0)
+        return fail("contract: 'output' is malformed");
     contract->scores = kind == 1 || kind == 2 ? PROBABILITIES : SHOWN_AS_THEY_ARE;
     if (kind == 3 && strcmp(activation, "softmax") == 0) contract->scores = LOGITS_SOFTMAX;
     if (kind == 3 && strcmp(activation, "sigmoid") == 0) contract->scores = LOGITS_SIGMOID;

@@ -13,6 +13,7 @@ typedef struct {
     Json document;      /* owns the texts */
     const char *output; /* the scored output's name */
     Scores scores;
+    double output_scale, output_zero; /* of quantised scores: (value - zero) * scale */
     Emit emit;
     const Json *labels; /* a list of texts, or NULL */
     const char *input;  /* the picture input's name */

@@ -122,7 +122,8 @@ static int open_session(Runtime *runtime, const char *model, int threads) {
               "memory") ||
         check(runtime, runtime->CreateSessionOptions(&options), "options"))
         return 2;
-    int wrong = check(runtime, runtime->SetSessionLogSeverityLevel(options, ERRORS_ONLY), "options");
+    int wrong =
+        check(runtime, runtime->SetSessionLogSeverityLevel(options, ERRORS_ONLY), "options");
     if (!wrong && threads > 0)
         wrong = check(runtime, runtime->SetIntraOpNumThreads(options, threads), "threads");
     if (!wrong)

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FLOAT32 = 1, UINT8 = 2, INT64 = 7 }; /* ONNXTensorElementDataType */
+enum { FLOAT32 = 1, UINT8 = 2, INT8 = 3, INT64 = 7 }; /* ONNXTensorElementDataType */
 enum { MOST_AXES = 8 };
 
 typedef struct {

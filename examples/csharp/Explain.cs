@@ -32,11 +32,13 @@ static class Onnxcam {
         IntPtr mapWidth, IntPtr height, IntPtr width, IntPtr channels);
 
     static void Check(int code) {
-        if (code != 0) throw new Wrong("libonnxcam: " + Marshal.PtrToStringAnsi(onnxcam_error_text(code)));
+        if (code == 0) return;
+        throw new Wrong("libonnxcam: " + Marshal.PtrToStringAnsi(onnxcam_error_text(code)));
     }
 
     /// <summary>The finished map, 0 to 1, of one image and target.</summary>
-    public static float[] Gradcam(IntPtr activation, IntPtr gradient, long channels, long positions) {
+    public static float[] Gradcam(
+        IntPtr activation, IntPtr gradient, long channels, long positions) {
         float[] raw = new float[positions], finished = new float[positions];
         IntPtr one = (IntPtr)1;
         Check(onnxcam_gradcam(activation, gradient, raw, finished, new double[4], one,
@@ -45,7 +47,8 @@ static class Onnxcam {
     }
 
     /// <summary>Painted in place.</summary>
-    public static void Paint(float[] map, long mapHeight, long mapWidth, byte[] pixels, int h, int w) {
+    public static void Paint(
+        float[] map, long mapHeight, long mapWidth, byte[] pixels, int h, int w) {
         IntPtr mh = (IntPtr)mapHeight, mw = (IntPtr)mapWidth, height = (IntPtr)h, width = (IntPtr)w;
         IntPtr three = (IntPtr)3, stride = (IntPtr)(3L * w);
         IntPtr size = onnxcam_overlay_jet_scratch(mh, mw, height, width, three);
@@ -55,7 +58,7 @@ static class Onnxcam {
     }
 }
 
-/// <summary>What is used of onnxruntime; the places are those of struct OrtApi in its C header.</summary>
+/// <summary>What is used of onnxruntime, by place in struct OrtApi of its C header.</summary>
 static class Ort {
     [DllImport("onnxruntime")] static extern IntPtr OrtGetApiBase();
     delegate IntPtr GetApi(uint version);
@@ -66,8 +69,8 @@ static class Ort {
     public delegate IntPtr PnPOut(IntPtr a, UIntPtr number, IntPtr b, out IntPtr made);
     public delegate IntPtr IntTextOut(int level, string name, out IntPtr made);
     public delegate IntPtr IntIntOut(int allocator, int kind, out IntPtr made);
-    public delegate IntPtr PTextPOut(IntPtr environment, byte[] model, IntPtr options, out IntPtr made);
-    public delegate IntPtr PPTextOut(IntPtr metadata, IntPtr allocator, string key, out IntPtr text);
+    public delegate IntPtr PTextPOut(IntPtr a, byte[] model, IntPtr options, out IntPtr made);
+    public delegate IntPtr PPTextOut(IntPtr a, IntPtr allocator, string key, out IntPtr text);
     public delegate IntPtr PLongs(IntPtr info, long[] sides, UIntPtr rank);
     public delegate IntPtr Tensor(IntPtr memory, IntPtr data, UIntPtr bytes, long[] shape,
         UIntPtr rank, int type, out IntPtr made);
@@ -124,7 +127,8 @@ static class Explain {
         Ort.Check(Ort.Function<Ort.PTextPOut>(7)(environment, Utf8(model), options, out session));
         Ort.Check(Ort.Function<Ort.IntIntOut>(69)(1, 0, out memory));
         Ort.Check(Ort.Function<Ort.Out>(78)(out allocator));
-        Ort.Check(Ort.Function<Ort.PPTextOut>(116)(Ort.Get(111, session), allocator, "onnxcam", out contract));
+        IntPtr metadata = Ort.Get(111, session);
+        Ort.Check(Ort.Function<Ort.PPTextOut>(116)(metadata, allocator, "onnxcam", out contract));
         if (contract == IntPtr.Zero)
             throw new Wrong("'" + model + "' is not an explaining file (it has no contract)");
         long classes = Product(Ort.Declared(34, session).Skip(1).ToArray());
@@ -133,13 +137,15 @@ static class Explain {
                 ", or -1 for the highest score");
         long[] sides = Ort.Declared(33, session).Select(side => Math.Max(side, 1)).ToArray();
         if (input.Length != 4 * Product(sides))
-            throw new Wrong("the tensor's file: expected float32 [" + string.Join(", ", sides) + "]");
+            throw new Wrong("the tensor's file: expected float32 [" + string.Join(", ", sides) +
+                "]");
         Ort.Check(Ort.Function<Ort.PnPOut>(36)(session, UIntPtr.Zero, allocator, out name));
         IntPtr[] given = new IntPtr[2], results = new IntPtr[2];
         Ort.Tensor tensor = Ort.Function<Ort.Tensor>(49);
         Ort.Check(tensor(memory, Pinned(input), (UIntPtr)(ulong)input.Length, sides,
             (UIntPtr)(ulong)sides.Length, 1, out given[0]));
-        Ort.Check(tensor(memory, Pinned(new[] { target }), (UIntPtr)8, new[] { 1L }, (UIntPtr)1, 7, out given[1]));
+        Ort.Check(tensor(memory, Pinned(new[] { target }), (UIntPtr)8, new[] { 1L }, (UIntPtr)1, 7,
+            out given[1]));
         IntPtr[] names = { name, Pinned(Utf8("cam_target")) };
         IntPtr[] wanted = { Pinned(Utf8("cam_activation")), Pinned(Utf8("cam_gradient")) };
         Ort.Check(Ort.Function<Ort.Run>(9)(session, IntPtr.Zero, names, given, (UIntPtr)2, wanted,
@@ -148,7 +154,8 @@ static class Explain {
         if (shape.Length != 4) throw new Wrong("expected an activation [1, C, h, w]");
         height = shape[2];
         width = shape[3];
-        return Onnxcam.Gradcam(Ort.Get(51, results[0]), Ort.Get(51, results[1]), shape[1], height * width);
+        return Onnxcam.Gradcam(
+            Ort.Get(51, results[0]), Ort.Get(51, results[1]), shape[1], height * width);
     }
 
     static void Do(string[] words) {
@@ -158,7 +165,8 @@ static class Explain {
         if (words.Length == 5 && !long.TryParse(words[4], out target))
             throw new Wrong("class '" + words[4] + "': expected an index");
         byte[] content = File.ReadAllBytes(words[2]);
-        string head = Encoding.GetEncoding(28591).GetString(content, 0, Math.Min(60, content.Length));
+        Encoding latin = Encoding.GetEncoding(28591);
+        string head = latin.GetString(content, 0, Math.Min(60, content.Length));
         Match ppm = Regex.Match(head, @"^P6\s+([0-9]{1,5})\s+([0-9]{1,5})\s+255\s");
         int w = ppm.Success ? int.Parse(ppm.Groups[1].Value) : 0;
         int h = ppm.Success ? int.Parse(ppm.Groups[2].Value) : 0;

@@ -1,9 +1,9 @@
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import static jdk.incubator.foreign.CLinker.*;
 
 import java.io.IOException;
 import java.lang.invoke.MethodType;
 import java.nio.ByteBuffer;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -95,7 +95,8 @@ public final class Explain {
     private static void onnxcam(String name, Object... values) throws Throwable {
         int code = (int) call(symbol("onnxcam_" + name), int.class, values);
         if (code == 0) return;
-        MemoryAddress why = (MemoryAddress) call(symbol("onnxcam_error_text"), MemoryAddress.class, code);
+        MemoryAddress text = symbol("onnxcam_error_text");
+        MemoryAddress why = (MemoryAddress) call(text, MemoryAddress.class, code);
         throw new Wrong(name + ": " + toJavaString(why));
     }
 
@@ -110,8 +111,8 @@ public final class Explain {
         return sides.reduce(1, (one, other) -> one * other);
     }
 
-    private static MemoryAddress tensor(MemoryAddress memory, MemorySegment data, long[] shape, int type)
-            throws Throwable {
+    private static MemoryAddress tensor(
+            MemoryAddress memory, MemorySegment data, long[] shape, int type) throws Throwable {
         MemorySegment sides = MEMORY.allocateArray(C_LONG, shape);
         return made(49, memory, data.address(), data.byteSize(), sides.address(),
                 (long) shape.length, type);
@@ -136,22 +137,26 @@ public final class Explain {
         MemoryAddress session = made(7, environment, text(model).address(), made(10));
         MemoryAddress memory = made(69, 1, 0);
         MemoryAddress allocator = made(78);
-        MemoryAddress contract = made(116, made(111, session), allocator, text("onnxcam").address());
+        MemoryAddress metadata = made(111, session);
+        MemoryAddress contract = made(116, metadata, allocator, text("onnxcam").address());
         if (contract.equals(NULL))
             throw new Wrong("'" + model + "' is not an explaining file (it has no contract)");
         long classes = product(Arrays.stream(shape(made(55, made(34, session, 0L)))).skip(1));
         if (target < -1 || classes > 0 && target >= classes)
             throw new Wrong("target " + target + ": expected 0 to " + (classes - 1)
                     + ", or -1 for the highest score");
-        long[] sides = Arrays.stream(shape(made(55, made(33, session, 0L)))).map(s -> Math.max(s, 1))
-                .toArray();
+        long[] sides = Arrays.stream(shape(made(55, made(33, session, 0L))))
+                .map(side -> Math.max(side, 1)).toArray();
         if (input.length != 4 * product(Arrays.stream(sides)))
             throw new Wrong("the tensor's file: expected float32 " + Arrays.toString(sides));
         MemorySegment values = MEMORY.allocateArray(C_CHAR, input);
+        MemorySegment wish = MEMORY.allocateArray(C_LONG, new long[] {target});
         MemorySegment given = pointers(tensor(memory, values, sides, 1),
-                tensor(memory, MEMORY.allocateArray(C_LONG, new long[] {target}), new long[] {1}, 7));
-        MemorySegment names = pointers(made(36, session, 0L, allocator), text("cam_target").address());
-        MemorySegment wanted = pointers(text("cam_activation").address(), text("cam_gradient").address());
+                tensor(memory, wish, new long[] {1}, 7));
+        MemorySegment names = pointers(made(36, session, 0L, allocator),
+                text("cam_target").address());
+        MemorySegment wanted = pointers(text("cam_activation").address(),
+                text("cam_gradient").address());
         MemorySegment results = pointers(NULL, NULL);
         ort(9, session, NULL, names.address(), given.address(), 2L, wanted.address(), 2L,
                 results.address());
@@ -170,7 +175,8 @@ public final class Explain {
     /** Painted in place. */
     private static void paint(MemorySegment map, long[] size, MemorySegment pixels, long h, long w)
             throws Throwable {
-        long room = (long) call(symbol("onnxcam_overlay_jet_scratch"), long.class, size[0], size[1], h, w, 3L);
+        MemoryAddress scratch = symbol("onnxcam_overlay_jet_scratch");
+        long room = (long) call(scratch, long.class, size[0], size[1], h, w, 3L);
         onnxcam("overlay_jet", map.address(), 0.0, 0.0, (double) w, (double) h, 0.0,
                 pixels.address(), 3 * w, 0.4, 0, 0L, h, pixels.address(), 3 * w,
                 MEMORY.allocate(Math.max(room, 1)).address(), room, size[0], size[1], h, w, 3L);
@@ -181,7 +187,7 @@ public final class Explain {
             throw new Wrong("expected MODEL.cam.onnx TENSOR.f32 PICTURE.ppm OUT.ppm [CLASS]");
         long target = words.length == 5 ? Long.parseLong(words[4]) : -1;
         byte[] content = Files.readAllBytes(Path.of(words[2]));
-        String head = new String(content, 0, Math.min(content.length, 60), StandardCharsets.ISO_8859_1);
+        String head = new String(content, 0, Math.min(content.length, 60), ISO_8859_1);
         Matcher ppm = Pattern.compile("P6\\s+(\\d{1,5})\\s+(\\d{1,5})\\s+255\\s").matcher(head);
         if (!ppm.lookingAt()) throw new Wrong("'" + words[2] + "': expected a PPM (P6, 8 bits)");
         long w = Long.parseLong(ppm.group(1)), h = Long.parseLong(ppm.group(2));
@@ -194,19 +200,17 @@ public final class Explain {
         long[] size = explain(words[0], Files.readAllBytes(Path.of(words[1])), target, map);
         MemorySegment painted = MEMORY.allocateArray(C_CHAR, pixels);
         paint(map[0], size, painted, h, w);
-        byte[] start = ("P6\n" + w + " " + h + "\n255\n").getBytes(StandardCharsets.ISO_8859_1);
-        Files.write(Path.of(words[3]),
-                ByteBuffer.allocate(start.length + pixels.length).put(start).put(painted.toByteArray())
-                        .array());
+        byte[] start = ("P6\n" + w + " " + h + "\n255\n").getBytes(ISO_8859_1);
+        ByteBuffer file = ByteBuffer.allocate(start.length + pixels.length);
+        Files.write(Path.of(words[3]), file.put(start).put(painted.toByteArray()).array());
     }
 
     public static void main(String[] words) throws Throwable {
         try {
             run(words);
         } catch (Wrong | IOException | NumberFormatException error) {
-            boolean file = error instanceof IOException;
-            System.err.println("explain: " + (file ? "no such file, or not readable or writeable: " : "")
-                    + error.getMessage());
+            String head = error instanceof IOException ? "cannot be read or written: " : "";
+            System.err.println("explain: " + head + error.getMessage());
             System.exit(2);
         }
     }

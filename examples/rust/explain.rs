@@ -53,7 +53,8 @@ impl Ort {
         if symbol.is_null() {
             return Err(format!("'{library}' is not onnxruntime; set ONNXRUNTIME_LIBRARY"));
         }
-        let base: extern "C" fn() -> *const extern "C" fn(u32) -> *const Ptr = mem::transmute(symbol);
+        type GetApi = extern "C" fn(u32) -> *const Ptr;
+        let base: extern "C" fn() -> *const GetApi = mem::transmute(symbol);
         let table = (*base())(17); // the version of the table; it only ever grows at its end
         if table.is_null() { Err(format!("'{library}' is too old")) } else { Ok(Ort(table)) }
     }
@@ -80,7 +81,9 @@ impl Ort {
         self.shape(tensor)
     }
 
-    unsafe fn tensor<T>(&self, memory: Ptr, data: &mut [T], shape: &[i64], kind: c_int) -> Fail<Ptr> {
+    unsafe fn tensor<T>(
+        &self, memory: Ptr, data: &mut [T], shape: &[i64], kind: c_int,
+    ) -> Fail<Ptr> {
         let (mut value, bytes) = (ptr::null_mut(), mem::size_of_val(data));
         ort!(self, 49, memory => Ptr, data.as_mut_ptr().cast() => Ptr, bytes => usize,
             shape.as_ptr() => *const i64, shape.len() => usize, kind => c_int,
@@ -104,8 +107,11 @@ fn text(value: &str) -> CString {
 }
 
 fn check(code: i32) -> Fail<()> {
-    let text = || unsafe { CStr::from_ptr(onnxcam_error_text(code)).to_string_lossy().into_owned() };
-    if code == 0 { Ok(()) } else { Err(format!("libonnxcam: {}", text())) }
+    if code == 0 {
+        return Ok(());
+    }
+    let text = unsafe { CStr::from_ptr(onnxcam_error_text(code)) };
+    Err(format!("libonnxcam: {}", text.to_string_lossy()))
 }
 
 fn read(name: &str) -> Fail<Vec<u8>> {
@@ -158,8 +164,8 @@ unsafe fn explain(model: &str, tensor: &str, class: i64) -> Fail<(isize, isize, 
         return Err(format!("target {class}: expected 0 to {last}, or -1 for the highest score"));
     }
     let shape = ort.declared(33, *session, 0)?.iter().map(|&side| side.max(1)).collect::<Vec<_>>();
-    let mut values: Vec<f32> =
-        read(tensor)?.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap_or([0; 4]))).collect();
+    let number = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap_or([0; 4]));
+    let mut values: Vec<f32> = read(tensor)?.chunks(4).map(number).collect();
     if values.len() as i64 != shape.iter().product::<i64>() {
         return Err(format!("'{tensor}': expected float32 {shape:?}"));
     }
@@ -201,7 +207,8 @@ fn run(words: &[String]) -> Fail<()> {
         let mut scratch = vec![0u8; size.max(0) as usize];
         let painted = pixels.as_mut_ptr(); // in place
         check(onnxcam_overlay_jet(map.as_ptr(), 0.0, 0.0, w as f64, h as f64, 0.0, painted, stride,
-            0.4, 0, 0, h, painted, stride, scratch.as_mut_ptr(), size, map_height, map_width, h, w, 3))?;
+            0.4, 0, 0, h, painted, stride, scratch.as_mut_ptr(), size, map_height, map_width, h, w,
+            3))?;
     }
     let content = [format!("P6\n{width} {height}\n255\n").as_bytes(), &pixels].concat();
     fs::write(out, content).map_err(|error| format!("'{out}': {error}"))

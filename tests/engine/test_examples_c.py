@@ -10,12 +10,13 @@ import sys
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from helpers_examples import EXAMPLES, case, check_refused, library_folder, onnxruntime_library
 from helpers_explaining import HandMade
 from helpers_native import run
 from onnxcam.contract import METADATA_KEY, Preprocessing, Resize
+from onnxcam.methods import METHODS
 
 SANITIZERS = "-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
 SIZE = (6, 6)
@@ -75,11 +76,12 @@ MODELS = {
 SIZES = [(37, 53), (130, 41), (5, 4), (1, 9)]
 
 
-def check_equal(program, found, target=None):
+def check_equal(program, found, target=None, method="gradcam"):
     words = [] if target is None else [target]
+    words += [] if method == "gradcam" else ["--method", method]
     found.out.unlink(missing_ok=True)
     printed = run([program, *found.words, *words]).decode()
-    expected = found.expected(-1 if target is None else target)
+    expected = found.expected(-1 if target is None else target, method)
     np.testing.assert_array_equal(found.painted(), expected.overlay())
     rows = [line.split(maxsplit=4) for line in printed.replace("*", " * ").splitlines()]
     rows = [[word for word in row if word not in "*%"] for row in rows]
@@ -109,6 +111,29 @@ def test_pictures_of_other_sizes(made, tmp_path, name, size):
 def test_a_class(made, tmp_path, target):
     check_equal(made(), case(tmp_path, HandMade()), target)
     check_equal(made(), case(tmp_path, HandMade(targets="several")), target)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_method(made, tmp_path, method):
+    check_equal(made(), case(tmp_path, HandMade()), method=method)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_quantised_scores(made, tmp_path, dtype):
+    model = HandMade().model()
+    scale, zero = 0.37, 3 if dtype == "int8" else 130
+    constants = {"q_scale": np.float32(scale), "q_zero": np.array(zero, dtype)}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(value, name) for name, value in constants.items()
+    )
+    model.graph.node.append(helper.make_node("QuantizeLinear", ["scores", *constants], ["bytes"]))
+    output = next(each for each in model.graph.output if each.name == "scores")
+    output.name = "bytes"
+    output.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    document = json.loads(HandMade().contract().dumps())
+    document["output"] |= {"name": "bytes", "scale": scale, "zero_point": zero}
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(document)})
+    check_equal(made(), case(tmp_path, model.SerializeToString()))
 
 
 def test_a_gray_network_that_ships(made, tmp_path):
@@ -173,7 +198,8 @@ BAD_CONTRACTS = {
     "no output": put("output", None),
     "kind": put("output", "kind", "guess"),
     "no such output": put("output", "name", "absent"),
-    "quantised": put("output", "scale", 0.5),
+    "scale": put("output", "scale", 0),
+    "scale of text": put("output", "scale", "1"),
     "no input": put("input", {}),
     "dtype": put("input", "dtype", "float16"),
     "layout": put("input", "layout", "NC"),
@@ -185,6 +211,7 @@ BAD_CONTRACTS = {
     "a negative size": put("input", "preprocess", "size", [-6, 6]),
     "half a pixel": put("input", "preprocess", "size", [6.5, 6]),
     "another size": put("input", "preprocess", "size", [7, 7]),
+    "a size to fill the memory": put("input", "preprocess", "size", [65000, 65000]),
     "color": put("input", "preprocess", "color", "CMYK"),
     "std of zero": put("input", "preprocess", "std", [0]),
     "two means": put("input", "preprocess", "mean", [0, 0]),
@@ -227,7 +254,8 @@ def bad_arguments(found, folder):
         "short.onnx": model.read_bytes()[:500],
         "empty.onnx": b"",
         "crop.onnx": prepared(resize=CROP | {"shorter_side": 65000}).bytes(),
-        "open.onnx": HandMade().bytes(),
+        "weights.onnx": HandMade(emit="weights").bytes(),
+        "two.onnx": HandMade(batch=2).bytes(),
         "fixed.onnx": HandMade(targets="none").bytes(),
     }.items():
         (folder / name).write_bytes(content)
@@ -250,7 +278,11 @@ def bad_arguments(found, folder):
         yield (model, picture, out, target), f"target {target}: expected 0 to 4, or -1"
     for target in ("", "tabby", "1.5", "99999999999"):
         yield (model, picture, out, target), "expected an index"
+    yield (folder / "two.onnx", picture, out), "batches of 2"
     yield (folder / "fixed.onnx", picture, out, "1"), "always explains the highest score"
+    yield (model, picture, out, "--method", "camcam"), "unknown"
+    weights = (folder / "weights.onnx", picture, out, "--method", "layercam")
+    yield weights, "needs the gradient"
     missing = ("--provider", "CUDAExecutionProvider", model, picture, out)
     yield missing, "not in this onnxruntime, which has"
     yield ("--onnxruntime", "absent.so", model, picture, out), "absent.so"
