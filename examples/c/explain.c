@@ -188,6 +188,7 @@ static int fill_targets(Job *job, int64_t target) {
     int found;
     int64_t classes;
     if (count_classes(job, &classes)) return 2;
+    if (classes == 0 && job->contract.labels) classes = (int64_t)job->contract.labels->count;
     if (target < -1 || (classes > 0 && target >= classes))
         return classes > 0 ? fail("target %lld: expected 0 to %lld, or -1 for the highest score",
                                   (long long)target, (long long)classes - 1)

@@ -237,6 +237,14 @@ def test_bad_contracts(sanitized, tmp_path, name):
     check_refused([sanitized, *found.words], "", tmp_path)
 
 
+def with_open_classes() -> bytes:
+    """A model whose output does not say how many classes there are; its labels do."""
+    model = HandMade().model()
+    scores = next(each for each in model.graph.output if each.name == "scores")
+    scores.type.tensor_type.shape.dim[1].dim_param = "classes"
+    return model.SerializeToString()
+
+
 def bad_arguments(found, folder):
     """Arguments that have to be refused, and a word of the reason."""
     model, picture, out = found.words
@@ -255,6 +263,7 @@ def bad_arguments(found, folder):
         "empty.onnx": b"",
         "crop.onnx": prepared(resize=CROP | {"shorter_side": 65000}).bytes(),
         "weights.onnx": HandMade(emit="weights").bytes(),
+        "open.onnx": with_open_classes(),
         "two.onnx": HandMade(batch=2).bytes(),
         "fixed.onnx": HandMade(targets="none").bytes(),
     }.items():
@@ -276,6 +285,7 @@ def bad_arguments(found, folder):
     yield (folder / "plain.onnx", picture, out), "not an explaining file"
     for target in ("5", "1000", "-2"):
         yield (model, picture, out, target), f"target {target}: expected 0 to 4, or -1"
+    yield (folder / "open.onnx", picture, out, "5"), "target 5: expected 0 to 4, or -1"
     for target in ("", "tabby", "1.5", "99999999999"):
         yield (model, picture, out, target), "expected an index"
     yield (folder / "two.onnx", picture, out), "batches of 2"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers_examples import library_folder
 from helpers_native import built, run
 from onnxcam import overlay
-from onnxcam.native.targets import host_target
 
 pytest.importorskip("ziglang", reason="ziglang links the library")
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -22,19 +22,17 @@ WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 @pytest.fixture(scope="module")
 def c_example(tmp_path_factory):
     """A function that builds the C example with more flags; the program's path."""
-    host = host_target()
-    if host is None or shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed, or no target is this machine")
-    library = built(host.name, tmp_path_factory)
-    folder = library.parent
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    folder, made = library_folder(tmp_path_factory), tmp_path_factory.mktemp("c")
     programs = {}
 
     def build(*flags):
         if flags not in programs:
-            program = folder / f"overlay{len(programs)}"
+            program = made / f"overlay{len(programs)}"
             sources = [EXAMPLES / "c" / f"{name}.c" for name in ("overlay", "picture", "message")]
             command = ["gcc", "-g", *WARNINGS, *flags, f"-I{folder}", *sources]
-            run([*command, library, f"-Wl,-rpath,{folder}", "-o", program])
+            run([*command, folder / "libonnxcam.so", f"-Wl,-rpath,{folder}", "-o", program])
             programs[flags] = program
         return programs[flags]
 
