@@ -55,10 +55,8 @@ def cut(plain: onnx.ModelProto) -> tuple[str, onnx.ModelProto]:
 def slopes(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str]]:
     """The emitted nodes that multiply by an activation's slope, and the gradient they take.
 
-    Mul(gradient, Cast(mask)) of ReLU and its kind, and Mul(gradient, s + y (1 - s)) of SiLU. Not
-    those whose gradient is the same for all pixels: they give it its shape.
+    Mul(gradient, Cast(mask)) of ReLU and its kind, and Mul(gradient, s + y (1 - s)) of SiLU.
     """
-    shapes = shapes_by_name(model)
     producers = {name: node for node in model.graph.node for name in node.output}
 
     def made_by(name: str, op_type: str) -> onnx.NodeProto | None:
@@ -74,8 +72,7 @@ def slopes(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str]]:
             of_relu = mask is not None and any(
                 made_by(mask.input[0], comparison) for comparison in ("And", "Greater")
             )
-            pixelwise = shapes.get(gradient, [1])[2:] != [1, 1]
-            if (of_silu or of_relu) and pixelwise:
+            if of_silu or of_relu:
                 yield node, gradient
 
 

@@ -147,6 +147,3 @@ TABLE = {
 }  # fmt: skip
 
 BROADCASTING = {("", "PRelu")}
-
-# Their gradient has the shape of x or y, and so may dy be one that broadcasting repeats.
-SPREADING = TABLE.keys() - {("", "Softmax"), ("", "LogSoftmax")}

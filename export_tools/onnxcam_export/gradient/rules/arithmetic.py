@@ -141,8 +141,3 @@ BROADCASTING = {
     ("", name)
     for name in ("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Sum", "Mean", "Max", "Min", "Where")
 }
-
-# Their gradient has the shape of x or y, and so may dy be one that broadcasting repeats.
-SPREADING = {
-    ("", name) for name in ("Mul", "Clip", "Abs", "Exp", "Log", "Sqrt", "Reciprocal", "Erf")
-}
