@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnxcam.errors import LayerError, UnsupportedOpError
 from onnxcam_export.gradient.ops import Grad, Ops
-from onnxcam_export.gradient.rules import BROADCASTING, CARRIERS, REFUSED, RULES, SPREADING
+from onnxcam_export.gradient.rules import BROADCASTING, CARRIERS, REFUSED, RULES
 from onnxcam_export.gradient.shapes import dims, sum_to
 
 
@@ -89,13 +89,6 @@ def _sum(op: Ops, first: ir.Value, second: ir.Value) -> ir.Value:
     return op.Add(first, second)
 
 
-def _keeps_shape(node: ir.Node) -> bool:
-    """Whether no input is broadcast, of Mul; whether the first is not, of an activation."""
-    shape = node.outputs[0].shape
-    factors = node.inputs if node.op_type == "Mul" else node.inputs[:1]
-    return shape is not None and all(x is not None and x.shape == shape for x in factors)
-
-
 def _repeated(value: ir.Value) -> ir.Value | None:
     node = value.producer()
     return node.inputs[0] if node is not None and node.op_type == "Expand" else None
@@ -159,8 +152,6 @@ def _apply_rule(
             f"{_describe(node)} lies between the layer and the score and "
             f"{REFUSED.get(key, 'onnxcam has no derivative for it')}; {_advice(node, path)}"
         )
-    if key in SPREADING and _keeps_shape(node):
-        output_grads = [grad and (_repeated(grad) or grad) for grad in output_grads]
     try:
         return RULES[key](op, node, *output_grads)
     except UnsupportedOpError as error:

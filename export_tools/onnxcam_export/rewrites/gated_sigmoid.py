@@ -6,8 +6,12 @@ targets share. EfficientNet-B0 explained at one third of its depth, one thread: 
 1.61 instead of 1.90 times the forward pass of the part that is differentiated.
 
 Rejected: keeping onnxruntime's fused QuickGelu in the forward pass and computing the sigmoid a
-second time (0.65 ms more, 0.5 ms less); writing 1 - s as a BatchNormalization, which
-onnxruntime's blocked layout knows, unlike Sub (13.8 against 14.7 ms, and odd to read).
+second time (0.65 ms more, 0.5 ms less).
+
+1 - s is written as HardSigmoid(s, -1, 1), the same number for s in [0, 1], because onnxruntime's
+blocked layout knows it, unlike Sub: 27.9 and 28.8 against 28.6 and 29.5 ms, the sum of the nodes'
+best times, one thread of an AMD Zen 3 (a BatchNormalization would do, too, with constants of the
+channels' number).
 """
 
 from __future__ import annotations

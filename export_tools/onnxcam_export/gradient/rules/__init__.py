@@ -82,12 +82,5 @@ REFUSED: Mapping[tuple[str, str], str] = refused.TABLE
 # output's shape, and the walk sums them back.
 BROADCASTING = frozenset(arithmetic.BROADCASTING | activations.BROADCASTING)
 
-# Operators whose rules multiply dy by something of the output's shape where the inputs have it too:
-# the walk hands them what a mean over space repeats (an Expand) as it was before, and onnxruntime
-# can tell the shape of all that follows (of an Expand to a computed shape it cannot), which its
-# blocked layout needs: MobileNetV2 and EfficientNet-B0 explained at one third of their depth cost
-# XX and XX of the differentiated part's forward pass more, not XX and XX.
-SPREADING = frozenset(arithmetic.SPREADING | activations.SPREADING)
-
 # The types of tensors that carry a gradient.
 CARRIERS = quantization.CARRIERS
