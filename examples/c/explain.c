@@ -14,48 +14,19 @@
  *
  * Anything wrong is one line on stderr and the exit status 2, with nothing written.
  */
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "contract.h"
+#include "heatmap.h"
 #include "message.h"
-#include "onnxcam.h"
+#include "options.h"
 #include "picture.h"
 #include "prepare.h"
 #include "runtime.h"
 #include "scores.h"
 
-#ifndef ONNXRUNTIME_LIBRARY
-#define ONNXRUNTIME_LIBRARY "libonnxruntime.so.1"
-#endif
-
 const char *const program_name = "explain";
-
-typedef int32_t Kernel(const float *activation, const float *gradient, float *raw, float *finished,
-                       double *summary, ptrdiff_t images, ptrdiff_t channels, ptrdiff_t positions,
-                       ptrdiff_t targets);
-
-/* Grad-CAM first: it is what a file makes that has no more than pooled weights. */
-static const struct {
-    const char *name;
-    Kernel *kernel;
-} methods[] = {
-    {"gradcam", onnxcam_gradcam},
-    {"gradcam++", onnxcam_gradcam_plusplus},
-    {"xgradcam", onnxcam_xgradcam},
-    {"layercam", onnxcam_layercam},
-    {"hirescam", onnxcam_hirescam},
-    {"gradcam-elementwise", onnxcam_gradcam_elementwise},
-};
-
-typedef struct {
-    const char *model, *picture, *out, *library, *provider;
-    int64_t target;
-    size_t method;
-    int threads, plain;
-} Options;
 
 typedef struct {
     Runtime *runtime;
@@ -69,62 +40,6 @@ typedef struct {
     Tensor results[3]; /* scores, then what explains them */
 } Job;
 
-static int whole_number(const char *text, long low, long high, long *out) {
-    char *end;
-    errno = 0;
-    *out = strtol(text, &end, 10);
-    return *text && !*end && !errno && *out >= low && *out <= high;
-}
-
-static int find_method(const char *name, size_t *method) {
-    for (*method = 0; *method < sizeof methods / sizeof *methods; ++*method)
-        if (strcmp(methods[*method].name, name) == 0) return 0;
-    return fail("method '%s': unknown", name);
-}
-
-static int read_options(int count, char **words, Options *options) {
-    const char *usage = "expected MODEL.cam.onnx PICTURE.ppm OUT.ppm [CLASS], or --plain "
-                        "MODEL.cam.onnx PICTURE.ppm";
-    const char *own = getenv("ONNXRUNTIME_LIBRARY"), *names[4];
-    int given = 0;
-    long number;
-    *options = (Options){.library = own ? own : ONNXRUNTIME_LIBRARY, .target = -1};
-    for (int i = 1; i < count; ++i) {
-        const char *word = words[i];
-        int named = strncmp(word, "--", 2) == 0;
-        if (named && strcmp(word, "--plain") == 0) {
-            options->plain = 1;
-        } else if (!named) {
-            if (given == 4) return fail("%s", usage);
-            names[given++] = word;
-        } else if (i + 1 == count) {
-            return fail("%s: unknown, or without its value", word);
-        } else if (strcmp(word, "--threads") == 0) {
-            if (!whole_number(words[++i], 0, 1024, &number))
-                return fail("--threads %s: expected 0 to 1024", words[i]);
-            options->threads = (int)number;
-        } else if (strcmp(word, "--method") == 0) {
-            if (find_method(words[++i], &options->method)) return 2;
-        } else if (strcmp(word, "--provider") == 0) {
-            options->provider = words[++i];
-        } else if (strcmp(word, "--onnxruntime") == 0) {
-            options->library = words[++i];
-        } else {
-            return fail("%s: unknown", word);
-        }
-    }
-    if (options->plain ? given != 2 : given < 3) return fail("%s", usage);
-    options->model = names[0];
-    options->picture = names[1];
-    options->out = options->plain ? NULL : names[2];
-    if (given == 4) {
-        if (!whole_number(names[3], -2147483647, 2147483647, &number))
-            return fail("class '%s': expected an index, or -1 for the highest score", names[3]);
-        options->target = number;
-    }
-    return 0;
-}
-
 static int read_contract(Job *job, const Options *options) {
     char *text;
     if (runtime_metadata(job->runtime, "onnxcam", &text)) return 2;
@@ -133,9 +48,9 @@ static int read_contract(Job *job, const Options *options) {
                     "export'", options->model);
     int wrong = contract_read(text, &job->contract);
     free(text);
-    if (!wrong && options->method != 0 && job->contract.emit != EMIT_GRADIENT)
-        return fail("method '%s' needs the gradient, which the file does not emit",
-                    methods[options->method].name);
+    const char *method = options->method->name;
+    if (!wrong && job->contract.emit != EMIT_GRADIENT && strcmp(method, "gradcam") != 0)
+        return fail("method '%s' needs the gradient, which the file does not emit", method);
     return wrong;
 }
 
@@ -233,12 +148,6 @@ static int run(Job *job, int plain) {
     return 0;
 }
 
-static size_t elements(const Tensor *tensor, size_t first) {
-    size_t count = 1;
-    for (size_t i = first; i < tensor->rank; ++i) count *= (size_t)tensor->shape[i];
-    return count;
-}
-
 /* The scores as float32, dequantised where they are bytes: as the Python engine rounds. */
 static int read_scores(Job *job, size_t classes) {
     const Tensor *given = &job->results[0];
@@ -275,72 +184,13 @@ static int predict(Job *job, const Options *options) {
     return print_best(&job->contract, job->scores, classes, 5, chosen);
 }
 
-/* The finished map of the first target, 0 to 1; `map` is malloc's. */
-static int make_map(const Job *job, size_t method, float **map, ptrdiff_t *height,
-                    ptrdiff_t *width) {
-    const Tensor *first = &job->results[1], *second = &job->results[2];
-    int heatmap = job->contract.emit == EMIT_HEATMAP;
-    size_t several = job->target_rank == 2;
-    if (first->rank != (heatmap ? 3 + several : 4) || elements(first, 0) == 0)
-        return fail("the layer's maps are not two-dimensional");
-    *height = (ptrdiff_t)first->shape[first->rank - 2];
-    *width = (ptrdiff_t)first->shape[first->rank - 1];
-    ptrdiff_t positions = *height * *width, channels = heatmap ? 1 : (ptrdiff_t)first->shape[1];
-    size_t targets = several ? job->target_count : 1;
-    size_t slopes = (size_t)channels * (job->contract.emit == EMIT_WEIGHTS ? 1 : (size_t)positions);
-    if (!heatmap && elements(second, 0) != targets * slopes)
-        return fail("the outputs' shapes do not fit together");
-    size_t values = targets * (size_t)positions;
-    double *summary = malloc(4 * targets * sizeof *summary);
-    float *raw = malloc(values * sizeof *raw);
-    *map = malloc(values * sizeof **map);
-    int32_t code = 0;
-    if (!summary || !raw || !*map) {
-        free(summary);
-        free(raw);
-        return fail("out of memory");
-    }
-    if (heatmap) {
-        memcpy(*map, first->data, values * sizeof **map);
-        code = onnxcam_summarise(*map, summary, 1, positions);
-        if (summary[3] > 0.0) memset(*map, 0, values * sizeof **map);
-    } else {
-        int weights = job->contract.emit == EMIT_WEIGHTS;
-        code = (weights ? onnxcam_weighted_sum : methods[method].kernel)(
-            first->data, second->data, raw, *map, summary, 1, channels, positions,
-            (ptrdiff_t)targets);
-    }
-    if (!code && summary[3] > 0.0)
-        fprintf(stderr, "%s: the map is empty: it has values that are not finite\n", program_name);
-    else if (!code && summary[2] == 0.0)
-        fprintf(stderr, "%s: the map is empty: no value is positive\n", program_name);
-    free(summary);
-    free(raw);
-    return code ? fail("map: %s", onnxcam_error_text(code)) : 0;
-}
-
-/* Paint in place, with the alpha of 0.4 that the Python package has by default. */
-static int paint(const float *map, ptrdiff_t h, ptrdiff_t w, const Rectangle *seen,
-                 Picture *picture) {
-    ptrdiff_t width = picture->width, height = picture->height, stride = 3 * width;
-    ptrdiff_t size = onnxcam_overlay_jet_scratch(h, w, height, width, 3);
-    if (size < 0) return fail("overlay: %s", onnxcam_error_text((int32_t)-size));
-    void *scratch = malloc((size_t)size);
-    if (!scratch) return fail("out of memory");
-    int32_t code = onnxcam_overlay_jet(map, seen->left, seen->top, seen->right, seen->bottom, 0.0,
-                                       picture->pixels, stride, 0.4, 0, 0, height, picture->pixels,
-                                       stride, scratch, size, h, w, height, width, 3);
-    free(scratch);
-    return code ? fail("overlay: %s", onnxcam_error_text(code)) : 0;
-}
-
 static int explain(Job *job, const Options *options) {
-    float *map = NULL;
-    ptrdiff_t height = 0, width = 0;
-    int wrong = make_map(job, options->method, &map, &height, &width);
-    if (!wrong) wrong = paint(map, height, width, &job->seen, &job->picture);
+    Map map = {NULL, 0, 0};
+    size_t targets = job->target_rank == 2 ? job->target_count : 0;
+    int wrong = make_map(job->contract.emit, options->method, job->results + 1, targets, &map);
+    if (!wrong) wrong = paint(&map, &job->seen, &job->picture);
     if (!wrong) wrong = write_ppm(options->out, &job->picture);
-    free(map);
+    free(map.values);
     return wrong;
 }
 

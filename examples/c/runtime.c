@@ -213,10 +213,15 @@ int runtime_input_count(Runtime *runtime, size_t *count) {
     return check(runtime, runtime->SessionGetInputCount(runtime->session, count), "model");
 }
 
+size_t elements(const Tensor *tensor, size_t first) {
+    size_t count = 1;
+    for (size_t i = first; i < tensor->rank; ++i) count *= (size_t)tensor->shape[i];
+    return count;
+}
+
 static size_t bytes_of(const Tensor *tensor) {
     size_t size = tensor->type == FLOAT32 ? 4 : tensor->type == INT64 ? 8 : 1;
-    for (size_t i = 0; i < tensor->rank; ++i) size *= (size_t)tensor->shape[i];
-    return size;
+    return size * elements(tensor, 0);
 }
 
 /* A result's type, shape and data. */

@@ -20,6 +20,9 @@ typedef struct {
     void *value;              /* of results: given back by `runtime_release` */
 } Tensor;
 
+/* How many elements there are along the axes from `first` on. */
+size_t elements(const Tensor *tensor, size_t first);
+
 typedef struct Runtime Runtime;
 
 /* All of these: 0, or 2 after a message. */
