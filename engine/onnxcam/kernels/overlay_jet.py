@@ -2,13 +2,17 @@
 
 Each channel of JET rises and falls by four levels an index: it is ``382.5 - |4 i - c|`` clipped to
 0..255, with c = 765, 510 and 255 for red, green and blue (OpenCV's own heights are 383, 382, 383).
-So the rows of the map are kept as ``4 i - c`` of every byte, already multiplied by alpha, and a
-row of the picture takes 13 instructions for 16 bytes and no lookup. Colours are not cut into 256
-steps; they differ from those of the table by at most 2.5 levels, times alpha.
+So the rows of the map are kept as ``4 i - c`` of every byte, already multiplied by alpha: the
+slopes. Eight rows of the picture are painted at once, 32 bytes of each: from one to the next the
+slopes change by the same amount, so that a row takes 17 instructions for 32 bytes and no lookup.
+Colours are not cut into 256 steps; they differ from those of the table by at most 2.5 levels,
+times alpha, and by 0.1 for what eight additions lose.
 
-The bytes at even places are worked on apart from those at odd ones: no byte has to change its
-place. Measured against `overlay_colors`: 0.18 instead of 0.42 ns a pixel (AVX2), 0.45 instead of
-0.57 (SSE2). With indices cut to whole numbers, 10 % more.
+With AVX2, 1280x720 (minima, a loaded machine; np.copyto 80 us): 185 us, against 222 for one row
+at a time, its slopes interpolated anew (22 instructions, bytes at even and odd places apart); the
+same at once, bytes widened and narrowed by the unpack and pack instructions, 210; four rows 195.
+Half a level for rounding costs no instruction: it is put below the picture's byte before that is
+weighted. SSE2: 490 us against 530.
 """
 
 from __future__ import annotations
