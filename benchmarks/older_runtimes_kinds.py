@@ -30,8 +30,8 @@ def kinds(folder: Path) -> Iterator[tuple[str, Callable[[], onnx.ModelProto]]]:
     """What each file is, and a function that makes it; `folder` is for intermediate files."""
     torch.manual_seed(0)
     models = torchvision.models
-    mobile = models.mobilenet_v3_small(num_classes=CLASSES).eval()
-    residual = models.resnet.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], CLASSES).eval()
+    mobile = normalised(models.mobilenet_v3_small(num_classes=CLASSES))
+    residual = normalised(models.resnet.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], CLASSES))
     picture = torch.rand(1, 3, SIDE, SIDE)
 
     def of(module: Any, layer: str | None = None, **options: Any) -> Callable[[], onnx.ModelProto]:
@@ -53,6 +53,15 @@ def kinds(folder: Path) -> Iterator[tuple[str, Callable[[], onnx.ModelProto]]]:
     yield "ViT, opset 18", lambda: from_onnx(file)
     yield "ViT, opset 13", lambda: from_onnx(file, opset=13)
     yield "ViT, likeness to a vector", lambda: from_onnx(file, score_of="cosine")
+
+
+def normalised(module: Any) -> Any:
+    """With statistics in its BatchNormalizations: values of random weights would vanish else."""
+    module.train()
+    with torch.no_grad():
+        for _ in range(20):
+            module(torch.randn(8, 3, SIDE, SIDE))
+    return module.eval()
 
 
 def half(module: Any, picture: torch.Tensor) -> onnx.ModelProto:
