@@ -44,6 +44,10 @@ const actions = {
     if (!engines.has(model)) engines.set(model, await onnxcam.load(model, { ort }));
     const engine = engines.get(model);
     const asked = picture(given);
+    for (const [name, values] of Object.entries(options?.inputs ?? {})) {
+      if (!values.base64) continue;
+      options.inputs[name] = new ort.Tensor(values.dtype, array(values), values.shape);
+    }
     const runs = [engine.explain(asked, options), ...(twice ? [engine.explain(asked)] : [])];
     const [result] = await Promise.all(runs);
     const { target, label, probability, score, method, layer, rectangle, diagnosis } = result;

@@ -239,6 +239,26 @@ def test_a_model_of_several_layers_and_overlapping_calls(node):
     assert "1 'relu1'" in refused["error"]
 
 
+def test_a_model_with_a_further_input(node):
+    """The likeness of an embedding to a vector, `cam_vector`."""
+    from helpers_onnx import small_network
+    from onnxcam_export import from_onnx
+
+    preprocess = Preprocessing(size=(16, 16), scale=1 / 255)
+    model = from_onnx(small_network(), preprocess=preprocess, score_of="cosine")
+    path, pixels = node.file(model.SerializeToString()), picture(21, 30)
+    vector = RANDOM.normal(size=(1, 5)).astype(np.float32)
+    question = {"action": "explain", "model": path, "picture": picture_of(pixels)}
+    found, refused = node.ask(
+        [question | {"options": {"inputs": {"cam_vector": vector}}}, question]
+    )
+    engine = Engine(model.SerializeToString())
+    expected = engine.explain(pixels, inputs={"cam_vector": vector})
+    np.testing.assert_allclose(found["map"], expected.map.ravel(), atol=1e-5)
+    np.testing.assert_allclose(found["score"], expected.score, rtol=1e-5)
+    assert refused["kind"] == "OnnxcamError" and "cam_vector" in refused["error"]
+
+
 def test_maps_that_say_nothing_have_pythons_reason(node):
     """Of a probability that is saturated, and of a class that nothing speaks for."""
     saturated = HandMade(kind="softmax", score="probability", weight_scale=300.0)

@@ -1,4 +1,4 @@
-// Explaining ONNX files in JavaScript: see index.d.ts for what there is, README.md for how to begin.
+// Explaining ONNX files in JavaScript: index.d.ts says what there is, README.md how to begin.
 export { load, Engine } from "./src/engine.js";
 export { OnnxcamError } from "./src/errors.js";
 export { Kernels, loadKernels } from "./src/kernels.js";

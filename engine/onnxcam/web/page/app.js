@@ -125,9 +125,9 @@ function connect() {
   });
   for (const id of ["method", "layer"]) part(id).addEventListener("change", () => look());
   part("heat").addEventListener("change", draw);
-  for (const [kind, peek] of [["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["pointercancel", false]]) {
+  for (const kind of ["pointerdown", "pointerup", "pointerleave", "pointercancel"]) {
     view.addEventListener(kind, () => {
-      peeking = peek;
+      peeking = kind === "pointerdown";
       draw();
     });
   }
@@ -206,9 +206,10 @@ const repaint = newest(async () => {
   times.paint = milliseconds;
   painted = new ImageData(data, width, height);
   draw();
+  const threads = model.threads === 1 ? "one thread" : `${model.threads} threads`;
   part("timing").textContent =
     `Predicted and explained in ${round(times.explain)} ms, painted in ${round(times.paint)} ms ` +
-    `(${model.size} pixels into the model, ${model.threads} thread${model.threads > 1 ? "s" : ""}).`;
+    `(${model.size} pixels into the model, ${threads}).`;
 });
 
 function paintOptions() {
@@ -279,11 +280,9 @@ function live(running) {
   }
   part("badge").hidden = !running;
   for (const each of ["choose", "camera", "save"]) {
-    for (const button of part("toolbar").querySelectorAll(`[data-action="${each}"]`)) button.hidden = running;
+    for (const button of toolbarButtons(each)) button.hidden = running;
   }
-  for (const button of part("toolbar").querySelectorAll('[data-action="sample"]')) {
-    button.hidden = running || !site.sample;
-  }
+  for (const button of toolbarButtons("sample")) button.hidden = running || !site.sample;
   for (const button of actionButtons("stop")) button.hidden = !running;
 }
 
@@ -313,7 +312,8 @@ function showProgress({ progress, loaded, total }) {
     part("progress-text").textContent = "Starting the model";
   } else {
     bar.value = progress;
-    part("progress-text").textContent = `Loading the model: ${megabytes(loaded)} of ${megabytes(total)} MB`;
+    const done = `${megabytes(loaded)} of ${megabytes(total)} MB`;
+    part("progress-text").textContent = `Loading the model: ${done}`;
   }
 }
 
@@ -330,6 +330,10 @@ function fill(select, options) {
 
 function actionButtons(action) {
   return document.querySelectorAll(`[data-action="${action}"]`);
+}
+
+function toolbarButtons(action) {
+  return part("toolbar").querySelectorAll(`[data-action="${action}"]`);
 }
 
 function complain(text) {

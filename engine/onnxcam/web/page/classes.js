@@ -64,7 +64,7 @@ export class Classes {
   }
 
   #fits(index, wanted) {
-    return wanted === "" || String(index) === wanted || this.nameOf(index).toLowerCase().includes(wanted);
+    return String(index) === wanted || this.nameOf(index).toLowerCase().includes(wanted);
   }
 
   #best(fits) {

@@ -32,7 +32,8 @@ const actions = {
     engine = await load(model, { ort, wasm: await unpacked(kernels) });
     const { labels, layers, methods, takesTarget, contract } = engine;
     const [height, width] = contract.input.preprocess.size;
-    return { labels, layers, methods, takesTarget, size: `${width}x${height}`, threads: wasm.numThreads };
+    const size = `${width}x${height}`;
+    return { labels, layers, methods, takesTarget, size, threads: wasm.numThreads };
   },
 
   /** Predict and explain: a new picture, or the last one once more with another question. */
@@ -48,7 +49,8 @@ const actions = {
   /** Paint the last result, over the picture that is shown or over the whole one. */
   paint({ whole, ...options }) {
     const begin = performance.now();
-    const painted = whole ? result.overlay(options) : overShown(options);
+    const isWhole = whole || pictures.shown === pictures.picture;
+    const painted = isWhole ? result.overlay(options) : overShown(options);
     return { ...painted, milliseconds: performance.now() - begin };
   },
 };

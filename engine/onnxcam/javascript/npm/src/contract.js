@@ -3,6 +3,9 @@ import { OnnxcamError } from "./errors.js";
 
 export const TARGET = "cam_target";
 const VERSION = 1;
+/** In the order of the kernels' numbers for them. */
+export const FILTERS = ["nearest", "bilinear", "bicubic"];
+const ACTIVATIONS = ["softmax", "sigmoid", null];
 const OUTPUTS_OF_EMIT = {
   gradient: ["cam_activation", "cam_gradient"],
   weights: ["cam_activation", "cam_weights"],
@@ -63,7 +66,7 @@ function contractOf(document) {
     output: {
       name: string("output.name", output.name),
       kind: oneOf("output.kind", output.kind, ["logits", "softmax", "sigmoid", "raw"]),
-      activation: oneOf("output.activation", output.activation ?? null, ["softmax", "sigmoid", null]),
+      activation: oneOf("output.activation", output.activation ?? null, ACTIVATIONS),
       scale,
       zeroPoint: whole("output.zero_point", zeroPoint),
     },
@@ -106,7 +109,7 @@ function resizeOf(document, size) {
   return {
     mode,
     shorterSide,
-    filter: oneOf("resize.filter", document.filter ?? "bilinear", ["nearest", "bilinear", "bicubic"]),
+    filter: oneOf("resize.filter", document.filter ?? "bilinear", FILTERS),
     antialias: oneOf("resize.antialias", document.antialias ?? true, [true, false]),
   };
 }

@@ -214,7 +214,8 @@ export class Engine {
     const needed = [...this.#inputs.keys()].filter((each) => each !== name && each !== TARGET);
     const missing = needed.filter((each) => !Object.hasOwn(further, each));
     if (missing.length > 0) {
-      throw new OnnxcamError(`the model takes further inputs: give ${missing.join(", ")} in inputs`);
+      const names = missing.join(", ");
+      throw new OnnxcamError(`the model takes further inputs: give ${names} in inputs`);
     }
     const unknown = Object.keys(further).find((each) => !needed.includes(each));
     if (unknown !== undefined) {

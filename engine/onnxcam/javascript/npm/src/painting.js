@@ -106,5 +106,6 @@ function checkMap({ width, height, data } = {}) {
 }
 
 function unknown(what, name, table) {
-  return new OnnxcamError(`${what} '${name}' is unknown; known are ${Object.keys(table).join(", ")}`);
+  const known = Object.keys(table).join(", ");
+  return new OnnxcamError(`${what} '${name}' is unknown; known are ${known}`);
 }

@@ -88,7 +88,8 @@ export class Preparation {
   #tooNarrow({ width, height }) {
     const { shorterSide } = this.preprocess.resize;
     return new OnnxcamError(
-      `picture of ${width}x${height} pixels: too narrow to scale its shorter side to ${shorterSide}`,
+      `picture of ${width}x${height} pixels: too narrow to scale its shorter side to ` +
+        `${shorterSide}`,
     );
   }
 

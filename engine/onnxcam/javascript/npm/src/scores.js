@@ -18,8 +18,8 @@ export function highest(scores) {
   let best = 0;
   let many = 1;
   for (let i = 1; i < scores.length; i++) {
-    const isNew = scores[i] > scores[best] || (Number.isNaN(scores[i]) && !Number.isNaN(scores[best]));
-    if (isNew) [best, many] = [i, 1];
+    const isFirstNaN = Number.isNaN(scores[i]) && !Number.isNaN(scores[best]);
+    if (scores[i] > scores[best] || isFirstNaN) [best, many] = [i, 1];
     else if (scores[i] === scores[best]) many += 1;
   }
   return { best, many };

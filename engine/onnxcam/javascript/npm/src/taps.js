@@ -1,6 +1,5 @@
 // Which pixels of a row or column make a pixel of the resized one, and with what weights.
-
-const FILTERS = ["nearest", "bilinear", "bicubic"];
+import { FILTERS } from "./contract.js";
 
 /**
  * The taps of `count` results from `first` on, of `size` pixels resized to `resized`: places
