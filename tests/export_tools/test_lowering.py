@@ -22,8 +22,11 @@ def real(*shape):
 
 
 def quantised(array, dtype=np.uint8):
-    """Integers, scale and zero point that cover the array."""
-    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    """Integers, scale and zero point that cover the array.
+
+    Of int8 (weights) seven bits: without VNNI onnxruntime adds two uint8 * int8 in 16 bits.
+    """
+    low, high = (-64, 63) if dtype == np.int8 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     scale = np.float32((array.max() - array.min()) / (high - low))
     zero = np.array(round(low - array.min() / scale), dtype)
     return [np.clip(np.round(array / scale) + int(zero), low, high).astype(dtype), scale, zero]
