@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from onnxcam.errors import ExportError
 from onnxcam_export.gradient.ops import Ops, names_in
-from onnxcam_export.lowered.older import RAISED, ROWS, NotExpressible, Results, Row
+from onnxcam_export.lowered.older import RAISED, ROWS, NotExpressible, Results
 
 LOWEST_WRITTEN, HIGHEST_WRITTEN = 13, 21
 REVIEWED = 25  # the latest opset whose changes are known here
@@ -217,6 +217,3 @@ def _fit(node: ir.Node, version: int, earlier: int) -> None:
 
 def _value(default: onnx.AttributeProto) -> object:
     return onnx.helper.get_attribute_value(default) if default.type else None
-
-
-__all__ = ["HIGHEST_WRITTEN", "LOWEST_WRITTEN", "Row", "written_as"]
