@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 
 from helpers_examples import library_folder
-from helpers_native import built, run
+from helpers_native import run
 from onnxcam import overlay
 
-pytest.importorskip("ziglang", reason="ziglang links the library")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 
