@@ -16,7 +16,7 @@ With AVX2, a 7x7 map of noise and viridis (minima, a loaded machine; np.copyto 8
 instead for the lookups: 4-byte entries, two pixels to a store, and a second multiplication in the
 blend, the same; eight indices to a load, 5 % less; indices in float32, 20 % more; half of a row's
 blend between the lookups of the other, 10 % less here and twice as much elsewhere. For what is
-interpolated: sixteen rows at once, 15 % more (as many streams to memory).
+interpolated: sixteen rows at once, 8 % more (as many streams to memory).
 """
 
 from __future__ import annotations
