@@ -25,6 +25,10 @@ REASONS: dict[str, str] = {
         "the map is zero everywhere although the gradient is not: activation and gradient "
         "cancel or never meet; try another layer or method"
     ),
+    "nothing_positive": (
+        "the file's finished map is zero everywhere: nothing at this layer speaks for the class, "
+        "or the gradient is zero; a file exported with emit='gradient' tells which"
+    ),
     "non_finite": (
         "the activation or the gradient holds NaN or infinite values; check the input's "
         "preprocessing, and for a float16 model try float32"
@@ -65,7 +69,8 @@ def diagnose(
         summary: minimum, maximum, and how many values are positive and not finite, as the kernels
             of :mod:`onnxcam.methods` give them.
         size: how many values there are.
-        gradient: what the map was made from (gradient or pooled weights); None if unknown.
+        gradient: what the map was made from (gradient or pooled weights); None if unknown: then the
+            map is a finished one, which does not tell negative from zero.
         probability: the class's, where the probability was differentiated.
     """
     minimum, maximum, positives, non_finites = summary.tolist()
@@ -84,7 +89,9 @@ def _reason_of_silence(
 ) -> str:
     if minimum < 0:
         return "all_negative"
-    if gradient is None or gradient.any():
+    if gradient is None:
+        return "nothing_positive"
+    if gradient.any():
         return "all_zero"
     if probability is not None and probability * (1 - probability) < _SATURATED:
         return "saturated"

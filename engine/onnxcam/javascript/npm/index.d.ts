@@ -134,7 +134,14 @@ export interface Diagnosis {
   maximum: number;
   /** The share of values above zero. */
   positiveShare: number;
-  reason: "all_negative" | "zero_gradient" | "saturated" | "all_zero" | "non_finite" | null;
+  reason:
+    | "all_negative"
+    | "zero_gradient"
+    | "saturated"
+    | "all_zero"
+    | "nothing_positive"
+    | "non_finite"
+    | null;
   /** The reason for people; empty where the map is fine. */
   sentence: string;
 }

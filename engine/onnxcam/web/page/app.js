@@ -25,6 +25,7 @@ const REASONS = {
     "The model is so sure that its probability no longer changes with the picture. An export " +
     "with --score logit shows a map here too.",
   all_zero: "The map is zero everywhere. Try another method or class.",
+  nothing_positive: "Nothing at this layer speaks for this class.",
   non_finite: "The model gives numbers that are not finite for this picture.",
 };
 const BEST_GUESS = -1;
