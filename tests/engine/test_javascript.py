@@ -320,6 +320,7 @@ def test_bad_questions_are_refused_with_a_reason(node):
         ({"overlays": [{"colormap": "pink"}]}, "known are jet"),
         ({"overlays": [{"blend": "toString"}]}, "known are alpha"),
         ({"overlays": [{"preset": "signed"}]}, "known is diverging"),
+        ({"overlays": [{"out": {"width": 9, "height": 9}}]}, "of 9x9 pixels"),
         ({"overlays": [{"interpolation": "cubic"}]}, "bicubic"),
         ({"overlays": [{"blend": "contours", "levels": [0.5, 1.5]}]}, "between 0 and 1"),
         ({"overlays": [{"blend": "contours", "lineWidth": 0}]}, "limits"),

@@ -40,21 +40,20 @@ export class Preparation {
   /**
    * Resize, crop, normalise and lay out one picture: Pillow's pixels, byte for byte.
    *
-   * @param {{width: number, height: number, data: Uint8Array}} picture RGB.
-   * @returns {{values: TypedArray, rectangle: object}} the values of `shape`, and the part of
-   *   the picture that they show, in its pixels.
+   * @param {object} picture of the caller; the kernels keep it.
+   * @returns {{values: TypedArray, rectangle: object, kept: object}} the values of `shape`, the
+   *   part of the picture that they show, in its pixels, and the picture that is kept.
    */
   tensorOf(picture) {
     const { kernels, preprocess } = this;
     const { color, channels, resize, size } = preprocess;
-    kernels.release();
-    let window = windowOf(picture.width, picture.height, preprocess);
+    const kept = kernels.keep(picture);
+    let window = windowOf(kept.width, kept.height, preprocess);
     if (Math.max(window.width, window.height) > MOST_RESIZED_SIDE) {
-      throw this.#tooNarrow(picture);
+      throw this.#tooNarrow(kept);
     }
-    const rectangle = seen(picture, window, size);
-    let source = { ...picture, at: kernels.place(picture.data) };
-    if (color === "GRAY") source = this.#gray(source);
+    const rectangle = seen(kept, window, size);
+    let source = color === "GRAY" ? this.#gray(kept) : kept;
     if (resize.filter !== "nearest" && !resize.antialias) {
       source = this.#resizedWhole(source, window);
       window = { ...window, width: source.width, height: source.height };
@@ -63,7 +62,7 @@ export class Preparation {
     const Kind = direct ? DTYPES[this.dtype][0] : Uint8Array;
     const table = direct ? this.tables : bytesThemselves(channels);
     const bytes = this.#resampled(source, window, table, Kind);
-    return { values: direct ? bytes : this.#through(bytes), rectangle };
+    return { values: direct ? bytes : this.#through(bytes), rectangle, kept };
   }
 
   #gray({ width, height, at }) {
