@@ -96,6 +96,7 @@ export class Engine {
     if (index === HIGHEST_SCORE && many > 1 && this.takesTarget) {
       outputs = await this.#run(feeds, best, layerIndex);
     }
+    this.#preparation.takeBack(prepared.values);
     const explained = index === HIGHEST_SCORE ? best : index;
     const probabilities = probabilitiesOf(scores, output);
     const differentiated = this.contract.score === "probability" && probabilities !== null;

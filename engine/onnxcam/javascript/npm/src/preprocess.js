@@ -22,6 +22,8 @@ const MOST_TAPS_KEPT = 16;
 
 /** From pictures to tensors, by one preprocessing of a contract. */
 export class Preparation {
+  #spare = null;
+
   constructor(kernels, preprocess, layout, dtype) {
     if (!Object.hasOwn(DTYPES, dtype)) {
       throw new OnnxcamError(`a model with an input of ${dtype} can't be given pictures here`);
@@ -29,6 +31,7 @@ export class Preparation {
     this.kernels = kernels;
     this.preprocess = preprocess;
     this.dtype = dtype;
+    this.direct = dtype === "float32" || dtype === "uint8";
     this.channelsLast = layout === "NHWC";
     this.tables = tablesOf(preprocess, dtype);
     this.kept = new Map();
@@ -58,11 +61,10 @@ export class Preparation {
       source = this.#resizedWhole(source, window);
       window = { ...window, width: source.width, height: source.height };
     }
-    const direct = this.dtype === "float32" || this.dtype === "uint8";
-    const Kind = direct ? DTYPES[this.dtype][0] : Uint8Array;
-    const table = direct ? this.tables : bytesThemselves(channels);
+    const Kind = this.direct ? DTYPES[this.dtype][0] : Uint8Array;
+    const table = this.direct ? this.tables : bytesThemselves(channels);
     const bytes = this.#resampled(source, window, table, Kind);
-    return { values: direct ? bytes : this.#through(bytes), rectangle, kept };
+    return { values: this.direct ? bytes : this.#through(bytes), rectangle, kept };
   }
 
   #gray({ width, height, at }) {
@@ -111,7 +113,15 @@ export class Preparation {
       ],
       [height, wide * channels, w, columns.width * channels, h, rows.width, channels],
     );
-    return kernels.view(Kind, out, channels * h * w).slice();
+    const values = this.#spare ?? new Kind(channels * h * w);
+    this.#spare = null;
+    values.set(kernels.view(Kind, out, values.length));
+    return values;
+  }
+
+  /** Take back the values of a tensor that nobody needs any more, for the next one. */
+  takeBack(values) {
+    if (this.direct) this.#spare = values; // a new array each time costs as much as filling it
   }
 
   /** Rows with zeros behind them, for pictures a few columns wide. */
