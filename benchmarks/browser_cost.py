@@ -40,7 +40,6 @@ PAGE = b"""<!doctype html><meta charset="utf-8"><canvas id="view"></canvas>
 MEASURE = b"""
 import * as ort from "./onnxruntime/ort.wasm.min.js";
 import { load } from "./onnxcam/index.js";
-import { rgbOf } from "./onnxcam/src/pictures.js";
 import { Preparation } from "./onnxcam/src/preprocess.js";
 import { download, unpacked } from "./loading.js";
 
@@ -54,16 +53,16 @@ const picture = new ImageData(640, 480);
 for (let i = 0; i < picture.data.length; i++) picture.data[i] = i % 4 === 3 ? 255 : (i * i) % 251;
 const { name, preprocess, layout, dtype } = engine.contract.input;
 const preparation = new Preparation(engine.kernels, preprocess, layout, dtype);
-const { values } = preparation.tensorOf(rgbOf(picture));
+const { values } = preparation.tensorOf(picture);
 const feeds = { [name]: new ort.Tensor(dtype, values, [1, ...preparation.shape]) };
 const context = document.getElementById("view").getContext("2d");
 Object.assign(context.canvas, { width: 640, height: 480 });
+const canvas = new ImageData(640, 480);
 
 async function explain() {
   const result = await engine.explain(picture);
   const explained = performance.now();
-  const { data, width } = result.overlay();
-  context.putImageData(new ImageData(data, width), 0, 0);
+  context.putImageData(result.overlay({ out: canvas }), 0, 0);
   return explained;
 }
 

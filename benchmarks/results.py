@@ -107,6 +107,14 @@ STEPS = (
     ),
     Step("cold start", "cold_start.py", ("--rounds", "21"), ("--rounds", "5")),
     Step(
+        "browser",
+        "browser_cost.py",
+        ("--seconds", "30"),
+        ("--seconds", "3"),
+        needs="selenium",
+        threads=False,
+    ),
+    Step(
         "soak",
         "soak.py",
         ("--maps", "10000", "--threads", "8"),

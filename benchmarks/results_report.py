@@ -36,6 +36,7 @@ TITLES = {
     "reduction": ("From activation and gradient to a map", ""),
     "rendering": ("Painting", ""),
     "cold start": ("Cold start", "A fresh process each."),
+    "browser": ("In a browser", "From a picture to its overlay, over the plain forward pass."),
     "soak": ("Many maps, many threads", ""),
     "export": ("Export", "Time of `onnxcam export onnx` over the number of nodes."),
 }  # fmt: skip
@@ -122,6 +123,10 @@ BARS: tuple[tuple[str, float, str, bool, Finder], ...] = (
      cell("engine", 3, "resnet50")),
     ("array in, map out over session.run of the explaining file, MobileNetV2", 1.05, "x", False,
      cell("engine", 3, "mobilenet_v2")),
+    ("in a browser: picture to overlay over the plain forward pass, MobileNetV2", 1.1, "x", False,
+     cell("browser", 4, "MobileNetV2")),
+    ("in a browser: loaded before the first overlay, without the model", 4, "MiB", False,
+     printed("browser", r"model: ([\d.]+) MiB")),
     ("memory growth over 10,000 maps, 8 threads", 1, "MiB", False,
      printed("soak", r"([+-][\d.]+) MiB since")),
     ("maps that differ among them", 0, "maps", False, printed("soak", r"(\d+) differ")),

@@ -62,10 +62,22 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         """Nothing into the test's output."""
 
 
+class _Elaborate(_Handler):
+    """A server that knows of gzip files, and isolates its pages so that they may have threads."""
+
+    def end_headers(self) -> None:
+        if self.path.endswith(".gz"):
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, elaborate: bool = False) -> Iterator[str]:
     """The address of a folder behind Python's own static server, as the docs say."""
-    handler = functools.partial(_Handler, directory=str(folder))
+    kind = _Elaborate if elaborate else _Handler
+    handler = functools.partial(kind, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

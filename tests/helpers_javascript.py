@@ -68,7 +68,6 @@ const actions = {
   },
   async tensor({ picture: given, preprocess, layout, dtype }) {
     const { Preparation } = await import(`${process.cwd()}/node_modules/onnxcam/src/preprocess.js`);
-    const { rgbOf } = await import(`${process.cwd()}/node_modules/onnxcam/src/pictures.js`);
     const { readContract } = await import(`${process.cwd()}/node_modules/onnxcam/src/contract.js`);
     const document = {
       version: 1, emit: "gradient", score: "logit", layer: { tensor: "a" },
@@ -76,11 +75,18 @@ const actions = {
     };
     const contract = readContract(new Map([["onnxcam", JSON.stringify(document)]]));
     const preparation = new Preparation(kernels, contract.input.preprocess, layout, dtype);
-    const { values, rectangle } = preparation.tensorOf(rgbOf(picture(given)));
+    const { values, rectangle } = preparation.tensorOf(picture(given));
     return { values: coded(values), rectangle };
   },
   async overlay({ picture: given, map: values, options }) {
-    return { pixels: coded(onnxcam.overlay(kernels, map(values), picture(given), options).data) };
+    const pixels = onnxcam.overlay(kernels, map(values), picture(given), options).data;
+    const { width, height } = given;
+    // Once more, into memory of the caller's that starts anywhere.
+    const data = new Uint8ClampedArray(new ArrayBuffer(pixels.length + 1), 1);
+    const out = { width, height, data };
+    const again = onnxcam.overlay(kernels, map(values), picture(given), { ...options, out });
+    if (again !== out || Buffer.compare(Buffer.from(data), Buffer.from(pixels))) throw Error("out");
+    return { pixels: coded(pixels) };
   },
   async metadata({ base64 }) {
     const { readMetadata } = await import(`${process.cwd()}/node_modules/onnxcam/src/protobuf.js`);

@@ -259,27 +259,35 @@ def test_a_model_with_a_further_input(node):
     assert refused["kind"] == "OnnxcamError" and "cam_vector" in refused["error"]
 
 
-def test_maps_that_say_nothing_have_pythons_reason(node):
-    """Of a probability that is saturated, and of a class that nothing speaks for."""
+def silent_models():
+    """Models whose maps say nothing, the class, and the reason."""
     saturated = HandMade(kind="softmax", score="probability", weight_scale=300.0)
+    yield saturated.model(), None, "saturated"
     dark = HandMade()
     dark.weights["dense"][...] = -np.abs(dark.weights["dense"])
+    yield dark.model(), 2, "all_negative"
     zero = HandMade()
     zero.weights["dense"][...] = 0
+    yield zero.model(), 2, "zero_gradient"
     nan = HandMade()
     nan.weights["dense"][1] = np.nan
+    yield nan.model(), 1, "non_finite"
+    finished = HandMade(emit="heatmap")
+    finished.weights["dense"][...] = dark.weights["dense"]
+    model = finished.model()
+    (last,) = [node for node in model.graph.node if node.output[0] == "cam_heatmap"]
+    last.op_type = "Mul"  # not divided by its maximum, which is zero
+    yield model, 2, "nothing_positive"
+
+
+def test_maps_that_say_nothing_have_pythons_reason(node):
     pixels = picture(12, 12)
-    for made, reason in (
-        (saturated, "saturated"),
-        (dark, "all_negative"),
-        (zero, "zero_gradient"),
-        (nan, "non_finite"),
-    ):
-        expected = Engine(made.bytes()).explain(pixels, 1 if reason == "non_finite" else None)
+    for model, target, reason in silent_models():
+        expected = Engine(model.SerializeToString()).explain(pixels, target)
         assert expected.diagnosis.reason == reason
         (found,) = node.ask(
             [
-                {"action": "explain", "model": node.file(made.bytes())}
+                {"action": "explain", "model": node.file(model.SerializeToString())}
                 | {"picture": picture_of(pixels), "options": {"target": expected.target}}
             ]
         )
@@ -312,6 +320,7 @@ def test_bad_questions_are_refused_with_a_reason(node):
         ({"overlays": [{"colormap": "pink"}]}, "known are jet"),
         ({"overlays": [{"blend": "toString"}]}, "known are alpha"),
         ({"overlays": [{"preset": "signed"}]}, "known is diverging"),
+        ({"overlays": [{"out": {"width": 9, "height": 9}}]}, "of 9x9 pixels"),
         ({"overlays": [{"interpolation": "cubic"}]}, "bicubic"),
         ({"overlays": [{"blend": "contours", "levels": [0.5, 1.5]}]}, "between 0 and 1"),
         ({"overlays": [{"blend": "contours", "lineWidth": 0}]}, "limits"),

@@ -450,6 +450,21 @@ def test_a_model_that_does_not_suit_is_said_so(driver, runtime, tmp_path):
             assert page.run("return document.getElementById('progress').hidden")
 
 
+def test_a_server_that_unpacks_and_allows_threads(driver, runtime, folder, tmp_path):
+    site = tmp_path / "site"
+    files = site_files(HandMade().bytes(), "m", runtime, None, wasm())
+    # As on a processor of six cores.
+    files["worker.js"] = files["worker.js"].replace(b"navigator.hardwareConcurrency", b"6")
+    write_site(site, files)
+    with served(site, elaborate=True) as address:
+        page = Page(driver, address).open().ready()
+        page.give(folder / "scene.png")
+        assert page.run("return crossOriginIsolated")
+        assert "3 threads" in page.id("timing").text
+        same(page.pixels(), Engine(HandMade().bytes()).explain(folder / "scene.png").overlay())
+        assert not page.log()
+
+
 def test_nothing_is_asked_of_another_host(driver, page, folder):
     """What the page fetches, from start to overlay, comes from its own server."""
     driver.execute_cdp_cmd("Network.enable", {})

@@ -31,6 +31,9 @@ class Target:
 
 
 _X86 = (("sse2", ""), ("avx2", "+avx2"))
+# ONNX Runtime's own WebAssembly asks for SIMD too. 451x300 pixels with it and without: JET 1.1 and
+# 3.5 ms, to a tensor of 224x224 1.0 and 2.7 ms; and the library is two thirds of the size.
+_WASM = (("simd128", "+simd128"),)
 _ROWS = (
     Target(
         "x86_64-linux",
@@ -59,7 +62,7 @@ _ROWS = (
         "onnxcam.wasm",
         None,
         tried=True,
-        variants=(("simd128", "+simd128"),),
+        variants=_WASM,
         size_bits=32,
     ),
     Target(

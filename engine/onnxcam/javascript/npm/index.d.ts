@@ -134,7 +134,14 @@ export interface Diagnosis {
   maximum: number;
   /** The share of values above zero. */
   positiveShare: number;
-  reason: "all_negative" | "zero_gradient" | "saturated" | "all_zero" | "non_finite" | null;
+  reason:
+    | "all_negative"
+    | "zero_gradient"
+    | "saturated"
+    | "all_zero"
+    | "nothing_positive"
+    | "non_finite"
+    | null;
   /** The reason for people; empty where the map is fine. */
   sentence: string;
 }
@@ -157,13 +164,15 @@ export interface OverlayOptions {
   levels?: number[];
   /** Of the contours, in pixels; 1.5 by default. */
   lineWidth?: number;
+  /** Where to write, of the picture's size, as an ImageData; by default a new one. */
+  out?: PaintedPicture;
   /** Where the map lies in the picture; by default all of it, or what the model saw. */
   rectangle?: Rectangle;
 }
 
 export class Result {
   private constructor();
-  /** RGB; the caller's own bytes if it was RGB. */
+  /** As it was given, not copied: `overlay` may read it again. */
   readonly picture: Picture;
   /** 0 to 1 at the layer's size; zero where `diagnosis` has a reason. */
   readonly map: HeatMap;

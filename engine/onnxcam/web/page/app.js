@@ -25,6 +25,7 @@ const REASONS = {
     "The model is so sure that its probability no longer changes with the picture. An export " +
     "with --score logit shows a map here too.",
   all_zero: "The map is zero everywhere. Try another method or class.",
+  nothing_positive: "Nothing at this layer speaks for this class.",
   non_finite: "The model gives numbers that are not finite for this picture.",
 };
 const BEST_GUESS = -1;
@@ -41,6 +42,7 @@ let asked = null; // the picture that waits for the worker: {picture, shown}
 let name = ""; // of the picture that is shown
 let shown = null; // its pixels, at the size that is shown
 let painted = null; // the same with the heatmap
+let spare = null; // memory of an earlier one
 let target = BEST_GUESS;
 let peeking = false;
 let times = {};
@@ -202,8 +204,12 @@ const look = newest(async () => {
 
 const repaint = newest(async () => {
   if (!shown || !model) return;
-  const { data, width, height, milliseconds } = await client.call("paint", paintOptions());
+  const [given, moved] = spare ? [{ spare }, [spare]] : [{}, []];
+  spare = null;
+  const answer = await client.call("paint", { ...paintOptions(), ...given }, moved);
+  const { data, width, height, milliseconds } = answer;
   times.paint = milliseconds;
+  spare = painted?.data.buffer ?? null; // to be painted on again
   painted = new ImageData(data, width, height);
   draw();
   const threads = model.threads === 1 ? "one thread" : `${model.threads} threads`;

@@ -47,8 +47,11 @@ const actions = {
   },
 
   /** Paint the last result, over the picture that is shown or over the whole one. */
-  paint({ whole, ...options }) {
+  paint({ whole, spare, ...options }) {
     const begin = performance.now();
+    const { width, height } = pictures.shown;
+    const fits = !whole && spare?.byteLength === 4 * width * height;
+    if (fits) options.out = { width, height, data: new Uint8ClampedArray(spare) };
     const isWhole = whole || pictures.shown === pictures.picture;
     const painted = isWhole ? result.overlay(options) : overShown(options);
     return { ...painted, milliseconds: performance.now() - begin };

@@ -69,7 +69,8 @@ function diagnose([minimum, maximum, positives, nonFinites], size, slopes, proba
 
 function reasonOfSilence(minimum, slopes, probability) {
   if (minimum < 0) return "all_negative";
-  if (slopes === undefined || slopes.some((value) => value !== 0)) return "all_zero";
+  if (slopes === undefined) return "nothing_positive"; // a finished map: all that it tells
+  if (slopes.some((value) => value !== 0)) return "all_zero";
   if (probability !== null && probability * (1 - probability) < SATURATED) return "saturated";
   return "zero_gradient";
 }

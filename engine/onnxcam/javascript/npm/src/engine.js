@@ -4,7 +4,6 @@ import { OnnxcamError } from "./errors.js";
 import { numberOfHalf } from "./halves.js";
 import { loadKernels } from "./kernels.js";
 import { findLabel } from "./labels.js";
-import { rgbOf } from "./pictures.js";
 import { Preparation } from "./preprocess.js";
 import { readMetadata } from "./protobuf.js";
 import { readBytes } from "./reading.js";
@@ -79,13 +78,12 @@ export class Engine {
     const index = this.#target(target);
     const chosen = this.#method(method);
     const layerIndex = this.#layer(layer);
-    const rgb = rgbOf(picture);
     if (this.#preparation === null) {
       throw new OnnxcamError(
         "the file does not say how to make its input of a picture: export it with --preprocess",
       );
     }
-    const prepared = this.#preparation.tensorOf(rgb);
+    const prepared = this.#preparation.tensorOf(picture);
     const feeds = this.#feeds(prepared.values, inputs ?? {});
     let outputs = await this.#run(feeds, index, layerIndex);
     const { output } = this.contract;
@@ -98,6 +96,7 @@ export class Engine {
     if (index === HIGHEST_SCORE && many > 1 && this.takesTarget) {
       outputs = await this.#run(feeds, best, layerIndex);
     }
+    this.#preparation.takeBack(prepared.values);
     const explained = index === HIGHEST_SCORE ? best : index;
     const probabilities = probabilitiesOf(scores, output);
     const differentiated = this.contract.score === "probability" && probabilities !== null;
@@ -109,8 +108,8 @@ export class Engine {
       differentiated ? probabilities[explained] : null,
     );
     const size = { width: found.width, height: found.height };
-    return new Result(this.kernels, {
-      picture: rgb,
+    return new Result(this.kernels, prepared.kept, {
+      picture,
       map: { ...size, data: found.map },
       raw: { ...size, data: found.raw },
       rectangle: prepared.rectangle,

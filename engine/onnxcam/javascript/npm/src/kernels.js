@@ -1,5 +1,6 @@
 // The kernels that Python runs on, as WebAssembly: memory to put arrays into, and calls.
 import { OnnxcamError } from "./errors.js";
+import { placeRgb } from "./pictures.js";
 import { readBytes } from "./reading.js";
 
 /** The kernels in `onnxcam.wasm`: its bytes, their address, or by default the file beside. */
@@ -20,12 +21,29 @@ export async function loadKernels(source = new URL("../onnxcam.wasm", import.met
 export class Kernels {
   constructor(functions) {
     this.functions = functions;
+    this.base = functions.__heap_base.value;
+    this.kept = null;
     this.release();
   }
 
-  /** Forget all that was placed. */
+  /** Forget all that was placed, except the picture that is kept. */
   release() {
-    this.free = this.functions.__heap_base.value;
+    this.free = this.base;
+  }
+
+  /**
+   * Keep a picture as RGB in the memory, in place of the one before: it is needed twice, for the
+   * tensor and under the heatmap.
+   *
+   * @returns {{width: number, height: number, at: number}} itself `kept` as long as it is there.
+   */
+  keep(picture) {
+    this.base = this.functions.__heap_base.value;
+    this.kept = null;
+    this.release();
+    this.kept = placeRgb(this, picture);
+    this.base = this.free;
+    return this.kept;
   }
 
   /** Room for so many bytes; its address. */

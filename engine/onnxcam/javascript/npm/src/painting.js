@@ -1,6 +1,6 @@
 // Heatmap over picture, byte for byte as `onnxcam.overlay` paints in Python.
 import { OnnxcamError } from "./errors.js";
-import { opaque, rgbOf } from "./pictures.js";
+import { makeOpaque, placeRgb } from "./pictures.js";
 import { BLENDS, COLORMAPS } from "./tables.js";
 
 const CODES = { alpha: 0, additive: 1, "map-alpha": 2, heat: 3 };
@@ -11,14 +11,17 @@ const CODES = { alpha: 0, additive: 1, "map-alpha": 2, heat: 3 };
  * @param {Kernels} kernels
  * @param {{width, height, data: Float32Array}} map values of which 0 to 1 is shown; signed ones
  *   for the preset "diverging".
- * @param {{width, height, data}} picture RGBA, RGB or gray.
+ * @param {{width, height, data}} picture RGBA, RGB or gray, or what the kernels keep.
  * @param {object} options alpha, colormap, blend, preset, interpolation, levels, lineWidth,
- *   rectangle.
+ *   rectangle, out.
  * @returns {{width, height, data: Uint8ClampedArray}} RGBA.
  */
 export function overlay(kernels, map, picture, options = {}) {
-  const { width, height, data } = rgbOf(picture);
   checkMap(map);
+  kernels.release();
+  const isKept = picture !== null && picture === kernels.kept;
+  const { width, height, at } = isKept ? picture : placeRgb(kernels, picture);
+  const out = outOf(options.out, width, height);
   const diverging = options.preset === "diverging";
   if (options.preset !== undefined && !diverging) {
     throw new OnnxcamError(`preset '${options.preset}' is unknown; known is diverging`);
@@ -39,31 +42,33 @@ export function overlay(kernels, map, picture, options = {}) {
   const { left, top, right, bottom } = options.rectangle ?? {
     left: 0, top: 0, right: width, bottom: height,
   };
-  kernels.release();
   const shown = diverging ? centred(map.data) : map.data;
   const values = [kernels.place(shown), left, top, right, bottom];
-  const painted = kernels.place(data); // in place: picture and result are the same memory
-  const pixels = [painted, 3 * width];
+  // What is kept stays as it is; another picture and the result may be the same memory.
+  const painted = isKept ? kernels.reserve(3 * width * height) : at;
+  const [source, target] = [[at, 3 * width], [painted, 3 * width]];
   const sizes = [map.height, map.width, height, width, 3];
   const rows = [0, height];
   if (blend === "contours") {
     const lines = linesOf(options.levels, diverging);
     const given = [
-      ...values, ...pixels, kernels.place(tableOf(colormap)), alpha, kernels.place(lines),
-      options.lineWidth ?? 1.5, 1, bicubic, ...rows, ...pixels,
+      ...values, ...source, kernels.place(tableOf(colormap)), alpha, kernels.place(lines),
+      options.lineWidth ?? 1.5, 1, bicubic, ...rows, ...target,
     ];
     kernels.call("overlay_contours", given, [...sizes, lines.length, 3]);
   } else if (colormap === "jet" && blend === "alpha" && alpha <= 0.5 && !bicubic) {
-    const given = [...values, background, ...pixels, alpha, 0, ...rows, ...pixels];
+    const given = [...values, background, ...source, alpha, 0, ...rows, ...target];
     kernels.call("overlay_jet", given, sizes);
   } else {
     const table = kernels.place(tableOf(colormap));
     const given = [
-      ...values, background, ...pixels, table, alpha, CODES[blend], bicubic, ...rows, ...pixels,
+      ...values, background, ...source, table, alpha, CODES[blend], bicubic, ...rows, ...target,
     ];
     kernels.call("overlay_colors", given, [...sizes, 3]);
   }
-  return { width, height, data: opaque(kernels.view(Uint8Array, painted, data.length)) };
+  const rgb = kernels.view(Uint8Array, painted, 3 * width * height);
+  makeOpaque(rgb, out.data);
+  return out;
 }
 
 /** A map enlarged bilinearly into a rectangle of a picture; zero outside. */
@@ -82,6 +87,18 @@ function tableOf(colormap) {
   if (colormap instanceof Uint8Array && colormap.length === 768) return colormap;
   if (Object.hasOwn(COLORMAPS, colormap)) return COLORMAPS[colormap];
   throw unknown("colormap", colormap, COLORMAPS);
+}
+
+/** Where the result goes: a new picture, or the caller's. */
+function outOf(out, width, height) {
+  if (out === undefined) {
+    return { width, height, data: new Uint8ClampedArray(4 * width * height) };
+  }
+  const fits = out?.width === width && out.height === height;
+  if (fits && out.data instanceof Uint8ClampedArray && out.data.length === 4 * width * height) {
+    return out;
+  }
+  throw new OnnxcamError(`out: expected an ImageData, or the like, of ${width}x${height} pixels`);
 }
 
 /** Divided by the largest magnitude, then 0 at 0.5; in float32, as Python does. */

@@ -1,15 +1,15 @@
-// A caller's picture, as RGB bytes row by row.
+// A caller's picture, as RGB bytes row by row in the kernels' memory, and back.
 import { OnnxcamError } from "./errors.js";
 
 /**
- * Any picture of `index.d.ts` as RGB.
+ * Check any picture of `index.d.ts` and write it as RGB into the kernels' memory.
  *
  * Transparent pixels are laid over white, with Pillow's rounding, as Python's `open_picture` does.
  *
- * @returns {{width: number, height: number, data: Uint8Array}}
+ * @returns {{width: number, height: number, at: number}} with the address.
  * @throws {OnnxcamError} sizes that don't fit together, or something else than bytes.
  */
-export function rgbOf(picture) {
+export function placeRgb(kernels, picture) {
   const { width, height, data } = picture ?? {};
   const isBytes = data instanceof Uint8Array || data instanceof Uint8ClampedArray;
   if (!Number.isInteger(width) || !Number.isInteger(height) || !isBytes) {
@@ -20,28 +20,33 @@ export function rgbOf(picture) {
   }
   if (width < 1 || height < 1) throw new OnnxcamError(`picture: is zero-sized, ${width}x${height}`);
   const pixels = width * height;
-  const channels = data.length / pixels;
-  if (channels === 3) return { width, height, data };
-  if (channels === 4) return { width, height, data: withoutAlpha(data, pixels) };
-  if (channels === 1) {
-    const rgb = new Uint8Array(3 * pixels);
-    for (let i = 0; i < pixels; i++) rgb.fill(data[i], 3 * i, 3 * i + 3);
-    return { width, height, data: rgb };
+  const write = WRITERS[data.length / pixels];
+  if (write === undefined) {
+    throw new OnnxcamError(
+      `picture: ${width}x${height} pixels have ${4 * pixels} (RGBA), ${3 * pixels} (RGB) or ` +
+        `${pixels} (gray) bytes, got ${data.length}`,
+    );
   }
-  throw new OnnxcamError(
-    `picture: ${width}x${height} pixels have ${4 * pixels} (RGBA), ${3 * pixels} (RGB) or ` +
-      `${pixels} (gray) bytes, got ${data.length}`,
-  );
+  const at = kernels.reserve(3 * pixels);
+  write(data, kernels.view(Uint8Array, at, 3 * pixels));
+  return { width, height, at };
+}
+
+// bytes a pixel -> how its RGB is written
+const WRITERS = { 1: fromGray, 3: (data, rgb) => rgb.set(data), 4: withoutAlpha };
+
+function fromGray(gray, rgb) {
+  for (let i = 0; i < gray.length; i++) rgb.fill(gray[i], 3 * i, 3 * i + 3);
 }
 
 // Four pixels at a time, as three words of RGB and four of RGBA: half the time of single bytes
-// (640x480: 0.5 ms, not 1.0). WebAssembly's machines are little-endian.
+// (640x480: 0.4 ms, not 1.0). WebAssembly's machines are little-endian.
 
-function withoutAlpha(rgba, pixels) {
-  const rgb = new Uint8Array(3 * pixels);
+function withoutAlpha(rgba, rgb) {
+  const pixels = rgba.length / 4;
   const whole = rgba.byteOffset % 4 === 0 ? pixels >> 2 : 0;
   const from = new Uint32Array(rgba.buffer, whole ? rgba.byteOffset : 0, 4 * whole);
-  const to = new Uint32Array(rgb.buffer, 0, 3 * whole);
+  const to = new Uint32Array(rgb.buffer, rgb.byteOffset, 3 * whole);
   for (let i = 0, o = 0; i < from.length; i += 4, o += 3) {
     const a = from[i], b = from[i + 1], c = from[i + 2], d = from[i + 3];
     if ((a & b & c & d) >>> 24 !== 255) {
@@ -53,7 +58,6 @@ function withoutAlpha(rgba, pixels) {
     to[o + 2] = ((c >>> 16) & 0xff) | (d << 8);
   }
   blended(rgba, rgb, 4 * whole, pixels);
-  return rgb;
 }
 
 /** The pixels first..last, laid over white. */
@@ -69,13 +73,12 @@ function overWhite(value, alpha) {
   return (sum + (sum >> 8)) >> 15;
 }
 
-/** RGB bytes, their start a multiple of 4, as the RGBA that a canvas takes. */
-export function opaque(rgb) {
+/** RGB bytes, their start a multiple of 4, into the RGBA that a canvas takes. */
+export function makeOpaque(rgb, rgba) {
   const pixels = rgb.length / 3;
-  const rgba = new Uint8ClampedArray(4 * pixels);
-  const whole = pixels >> 2;
+  const whole = rgba.byteOffset % 4 === 0 ? pixels >> 2 : 0;
   const from = new Uint32Array(rgb.buffer, rgb.byteOffset, 3 * whole);
-  const to = new Uint32Array(rgba.buffer);
+  const to = new Uint32Array(rgba.buffer, whole ? rgba.byteOffset : 0, 4 * whole);
   for (let i = 0, o = 0; i < from.length; i += 3, o += 4) {
     const a = from[i], b = from[i + 1], c = from[i + 2];
     to[o] = a | 0xff000000;
@@ -86,5 +89,4 @@ export function opaque(rgb) {
   for (let i = 4 * whole; i < pixels; i++) {
     rgba.set([rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2], 255], 4 * i);
   }
-  return rgba;
 }

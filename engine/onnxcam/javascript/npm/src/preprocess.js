@@ -22,6 +22,8 @@ const MOST_TAPS_KEPT = 16;
 
 /** From pictures to tensors, by one preprocessing of a contract. */
 export class Preparation {
+  #spare = null;
+
   constructor(kernels, preprocess, layout, dtype) {
     if (!Object.hasOwn(DTYPES, dtype)) {
       throw new OnnxcamError(`a model with an input of ${dtype} can't be given pictures here`);
@@ -29,6 +31,7 @@ export class Preparation {
     this.kernels = kernels;
     this.preprocess = preprocess;
     this.dtype = dtype;
+    this.direct = dtype === "float32" || dtype === "uint8";
     this.channelsLast = layout === "NHWC";
     this.tables = tablesOf(preprocess, dtype);
     this.kept = new Map();
@@ -40,30 +43,28 @@ export class Preparation {
   /**
    * Resize, crop, normalise and lay out one picture: Pillow's pixels, byte for byte.
    *
-   * @param {{width: number, height: number, data: Uint8Array}} picture RGB.
-   * @returns {{values: TypedArray, rectangle: object}} the values of `shape`, and the part of
-   *   the picture that they show, in its pixels.
+   * @param {object} picture of the caller; the kernels keep it.
+   * @returns {{values: TypedArray, rectangle: object, kept: object}} the values of `shape`, the
+   *   part of the picture that they show, in its pixels, and the picture that is kept.
    */
   tensorOf(picture) {
     const { kernels, preprocess } = this;
     const { color, channels, resize, size } = preprocess;
-    kernels.release();
-    let window = windowOf(picture.width, picture.height, preprocess);
+    const kept = kernels.keep(picture);
+    let window = windowOf(kept.width, kept.height, preprocess);
     if (Math.max(window.width, window.height) > MOST_RESIZED_SIDE) {
-      throw this.#tooNarrow(picture);
+      throw this.#tooNarrow(kept);
     }
-    const rectangle = seen(picture, window, size);
-    let source = { ...picture, at: kernels.place(picture.data) };
-    if (color === "GRAY") source = this.#gray(source);
+    const rectangle = seen(kept, window, size);
+    let source = color === "GRAY" ? this.#gray(kept) : kept;
     if (resize.filter !== "nearest" && !resize.antialias) {
       source = this.#resizedWhole(source, window);
       window = { ...window, width: source.width, height: source.height };
     }
-    const direct = this.dtype === "float32" || this.dtype === "uint8";
-    const Kind = direct ? DTYPES[this.dtype][0] : Uint8Array;
-    const table = direct ? this.tables : bytesThemselves(channels);
+    const Kind = this.direct ? DTYPES[this.dtype][0] : Uint8Array;
+    const table = this.direct ? this.tables : bytesThemselves(channels);
     const bytes = this.#resampled(source, window, table, Kind);
-    return { values: direct ? bytes : this.#through(bytes), rectangle };
+    return { values: this.direct ? bytes : this.#through(bytes), rectangle, kept };
   }
 
   #gray({ width, height, at }) {
@@ -112,7 +113,15 @@ export class Preparation {
       ],
       [height, wide * channels, w, columns.width * channels, h, rows.width, channels],
     );
-    return kernels.view(Kind, out, channels * h * w).slice();
+    const values = this.#spare ?? new Kind(channels * h * w);
+    this.#spare = null;
+    values.set(kernels.view(Kind, out, values.length));
+    return values;
+  }
+
+  /** Take back the values of a tensor that nobody needs any more, for the next one. */
+  takeBack(values) {
+    if (this.direct) this.#spare = values; // a new array each time costs as much as filling it
   }
 
   /** Rows with zeros behind them, for pictures a few columns wide. */

@@ -5,9 +5,11 @@ import { enlarged, overlay } from "./painting.js";
 /** A picture, its prediction and its explanation; see index.d.ts. */
 export class Result {
   #kernels;
+  #kept;
 
-  constructor(kernels, fields) {
-    this.#kernels = kernels;
+  /** @param {object} kept the picture in the kernels' memory, as long as it is there. */
+  constructor(kernels, kept, fields) {
+    [this.#kernels, this.#kept] = [kernels, kept];
     Object.assign(this, fields);
   }
 
@@ -44,7 +46,8 @@ export class Result {
   /** The picture with its map painted over, as RGBA. */
   overlay(options = {}) {
     const given = { rectangle: this.rectangle, ...options };
-    return overlay(this.#kernels, this.mapFor(options), this.picture, given);
+    const picture = this.#kernels.kept === this.#kept ? this.#kept : this.picture;
+    return overlay(this.#kernels, this.mapFor(options), picture, given);
   }
 
   /** The map that these options of `overlay` show: the signed one for the preset "diverging". */
