@@ -1,7 +1,7 @@
 """Build hook: the compiled kernels go into the wheel, or beside the sources of an editable install.
 
 They are built for the machine that builds and as WebAssembly (for `onnxcam web` and the npm
-package), in about half a minute and without a compiler. Where that is not possible the wheel is a
+package), in about a minute and without a compiler. Where that is not possible the wheel is a
 pure one, whose kernels Numba compiles at run time.
 """
 

@@ -25,7 +25,9 @@ LAYER = "block5_conv3"
 
 @pytest.fixture(scope="module")
 def image():
-    raw = 255 * pictures((1, 224, 224, 3), seed=31)
+    # One for which no hidden unit lies within rounding of zero (the nearest is 2e-4 of their spread
+    # away): on either side of a ReLU's kink, two float32 forward passes have different gradients.
+    raw = 255 * pictures((1, 224, 224, 3), seed=32)
     return np.asarray(keras.applications.vgg16.preprocess_input(raw), np.float32)
 
 
@@ -53,7 +55,7 @@ def test_gradient_and_map_are_the_tutorials(tutorial, image):
 def test_overlay_is_the_tutorials(tutorial):
     (_, activation, gradient), _ = tutorial
     heat = unit_map(gradcam_channels_last(activation, gradient)).astype(np.float32)
-    picture = (255 * pictures((1, 300, 451, 3), seed=32)[0]).astype(np.uint8)
+    picture = (255 * pictures((1, 300, 451, 3), seed=31)[0]).astype(np.uint8)
     jet = matplotlib.colormaps["jet"](np.arange(256))[:, :3]
     colored = keras.utils.array_to_img(jet[np.uint8(255 * heat)])
     colored = keras.utils.img_to_array(colored.resize((451, 300)))

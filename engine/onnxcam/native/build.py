@@ -73,12 +73,15 @@ def _linked(target: Target, work: Path, folder: Path) -> tuple[Path, Path]:
 
 def _generate_code(targets: Sequence[Target], work: Path) -> None:
     """Object files of every target into a folder of its name in `work`."""
-    package = Path(__file__).parent.parent
     environment = {**os.environ, **_ENVIRONMENT, "NUMBA_CACHE_DIR": str(work / "numba")}
-    # The package being built is not installed yet, and another version may be.
-    paths = [str(package.parent), os.environ.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    command = [sys.executable, "-W", "ignore", "-m", "onnxcam.native.codegen", str(work)]
+    # The package being built is not installed yet, and another version may be. Not by PYTHONPATH:
+    # pip's isolated builds drop from it what an earlier editable install has put onto the path.
+    start = (
+        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
+        "runpy.run_module('onnxcam.native.codegen', run_name='__main__', alter_sys=True)"
+    )
+    engine = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-W", "ignore", "-c", start, str(engine), str(work)]
     command += [target.name for target in targets]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
