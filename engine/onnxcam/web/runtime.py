@@ -24,7 +24,6 @@ _SOURCES = {
     WASM: "dist/ort-wasm-simd-threaded.wasm",
 }
 _NOTICE = f"""{PACKAGE}, (c) Microsoft Corporation, MIT License.
-https://www.npmjs.com/package/{PACKAGE}
 https://github.com/microsoft/onnxruntime
 """
 

@@ -23,6 +23,7 @@ from onnxcam_export.gradient.shapes import (
     int_attribute,
     ints_attribute,
 )
+from onnxcam_export.rewrites.reading import averaged_axes, producer_of
 from onnxcam_export.target import Target
 
 
@@ -40,22 +41,21 @@ def mean_of_dense(op: Ops, target: Target, seed: ir.Value) -> None:
     """Replace ReduceMean(...(Gemm(grad, W))) by Gemm(grad, mean of W)."""
     del target, seed
     for node in list(op.nodes):
-        if node.op_type == "ReduceMean" and (found := _find(node)) is not None:
+        if (found := _find(node)) is not None:
             op.replace(node, partial(_averaged, op, found))
 
 
 def _find(mean: ir.Node) -> _Found | None:
-    axes = constant(mean.inputs[1]) if len(mean.inputs) > 1 else None
-    if axes is None or int_attribute(mean, "keepdims", 1):
+    reduced = averaged_axes(mean)
+    if reduced is None:
         return None
-    reduced = [int(axis) for axis in axes]
     scale = 1.0
-    node = _producer(mean, 0)
+    node = producer_of(mean)
     while node is not None:
         if node.op_type == "Transpose":
             perm = ints_attribute(node, "perm") or []
             reduced = [perm[axis] for axis in reduced]
-            node = _producer(node, 0)
+            node = producer_of(node)
         elif (pooled := _scattered(node)) is not None:
             shape = _shape(node)
             if shape is None or sorted(reduced) != list(range(2, len(shape))):
@@ -73,7 +73,7 @@ def _find(mean: ir.Node) -> _Found | None:
 def _of_gemm(node: ir.Node | None, reduced: list[int], scale: float) -> _Found | None:
     if node is None or node.op_type != "Reshape" or 0 in reduced:
         return None
-    shape, gemm = _shape(node), _producer(node, 0)
+    shape, gemm = _shape(node), producer_of(node)
     if shape is None or gemm is None or gemm.op_type != "Gemm":
         return None
     weight = constant(gemm.inputs[1])
@@ -99,11 +99,6 @@ def _averaged(op: Ops, found: _Found) -> ir.Value:
     return op.Gemm(gemm.inputs[0], op.const(mean, dtype), alpha=alpha)
 
 
-def _producer(node: ir.Node, position: int) -> ir.Node | None:
-    value = node.inputs[position]
-    return value.producer() if value is not None else None
-
-
 def _shape(node: ir.Node | None) -> list[int] | None:
     """The constant shape that a Reshape gives, the batch first."""
     if node is None or node.op_type != "Reshape":
@@ -119,18 +114,18 @@ def _scattered(reshape: ir.Node) -> ir.Node | None:
     """What a MaxPool's gradient scatters, if this is one: Reshape(ScatterElements(0, i, dy))."""
     if reshape.op_type != "Reshape":
         return None
-    scatter = _producer(reshape, 0)
+    scatter = producer_of(reshape)
     if scatter is None or scatter.op_type != "ScatterElements":
         return None
-    zeros, flat = _producer(scatter, 0), _producer(scatter, 2)
+    zeros, flat = producer_of(scatter), producer_of(scatter, 2)
     if zeros is None or zeros.op_type != "ConstantOfShape" or flat is None:
         return None
-    return _producer(flat, 0) if flat.op_type == "Reshape" else None
+    return producer_of(flat) if flat.op_type == "Reshape" else None
 
 
 def _through_transposes(node: ir.Node | None) -> ir.Node | None:
     while node is not None and node.op_type == "Transpose":
-        node = _producer(node, 0)
+        node = producer_of(node)
     return node
 
 
@@ -139,7 +134,7 @@ def _before_transposes(node: ir.Node | None, axes: list[int]) -> list[int]:
     while node is not None and node.op_type == "Transpose":
         perm = ints_attribute(node, "perm") or []
         axes = [perm[axis] for axis in axes]
-        node = _producer(node, 0)
+        node = producer_of(node)
     return axes
 
 

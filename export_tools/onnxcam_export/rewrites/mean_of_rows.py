@@ -21,6 +21,7 @@ from onnxcam_export.gradient.shapes import (
     int_attribute,
     ints_attribute,
 )
+from onnxcam_export.rewrites.reading import averaged_axes, producer_of
 from onnxcam_export.target import Target
 
 
@@ -38,29 +39,28 @@ def mean_of_rows(op: Ops, target: Target, seed: ir.Value) -> None:
     """Replace ReduceMean(...(Gemm(rows, W))) by Gemm(ReduceMean(...(rows)), W)."""
     del target, seed
     for node in list(op.nodes):
-        if node.op_type == "ReduceMean" and (found := _find(node)) is not None:
+        if (found := _find(node)) is not None:
             op.replace(node, partial(_product_of_mean, op, found))
 
 
 def _find(mean: ir.Node) -> _Found | None:
-    axes = constant(mean.inputs[1]) if len(mean.inputs) > 1 else None
-    if axes is None or int_attribute(mean, "keepdims", 1):
+    reduced = averaged_axes(mean)
+    if reduced is None:
         return None
     steps: list[ir.Node] = []
-    node = _producer(mean)
+    node = producer_of(mean)
     while node is not None and node.op_type in ("Slice", "Transpose"):
         steps.append(node)
-        node = _producer(node)
+        node = producer_of(node)
     if node is None or node.op_type != "Reshape":
         return None
-    shape, gemm = constant(node.inputs[1]), _producer(node)
+    shape, gemm = constant(node.inputs[1]), producer_of(node)
     if shape is None or gemm is None or gemm.op_type != "Gemm" or len(gemm.inputs) > 2:
         return None
     weight = constant(gemm.inputs[1])
     if weight is None or int_attribute(gemm, "transA", 0):
         return None
     *lead, width = [int(size) for size in shape]
-    reduced = [int(axis) for axis in axes]
     rows_only = all(_keeps_last(step, len(lead)) for step in steps)
     if width != weight.shape[0 if int_attribute(gemm, "transB", 0) else 1] or 0 in lead:
         return None
@@ -89,8 +89,3 @@ def _product_of_mean(op: Ops, found: _Found) -> ir.Value:
     mean = op.ReduceMean(value, op.ints(*found.axes), keepdims=0)
     alpha = float_attribute(gemm, "alpha", 1.0)
     return op.Gemm(mean, gemm.inputs[1], alpha=alpha, transB=trans)
-
-
-def _producer(node: ir.Node) -> ir.Node | None:
-    value = node.inputs[0]
-    return value.producer() if value is not None else None
