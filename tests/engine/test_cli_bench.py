@@ -83,11 +83,11 @@ def test_interleaved(monkeypatch):
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
     warm_up = [100.0, 100.0]
     roads = {
-        "a": clock.road("a", [*warm_up, 1, 2, 3, 4, 5, 6]),
-        "b": clock.road("b", [*warm_up, 10, 20, 30, 40, 50, 60]),
+        "a": clock.road("a", [*warm_up, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5]),
+        "b": clock.road("b", [*warm_up, 0, 10, 0, 20, 0, 30, 0, 40, 0, 50]),
     }
     times = timing.interleaved(roads, seconds=100, least=3)  # 11, 33, 66, 110: four rounds
-    assert "".join(clock.log) == "abab" + "abbaabba"
+    assert "".join(clock.log) == "abab" + "aabbbbaaaabbbbaa"
     np.testing.assert_allclose(times["a"], [1, 2, 3, 4])
     np.testing.assert_allclose(times["b"], [10, 20, 30, 40])
 
@@ -95,7 +95,7 @@ def test_interleaved(monkeypatch):
 def test_interleaved_makes_a_least_number_of_rounds(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
-    times = timing.interleaved({"a": clock.road("a", [9.0] * 20)}, seconds=1, least=6)
+    times = timing.interleaved({"a": clock.road("a", [9.0] * 30)}, seconds=1, least=6)
     assert len(times["a"]) == 6
 
 
