@@ -20,6 +20,7 @@ import onnx_ir.passes.common as passes
 from onnxcam.errors import ModelError
 from onnxcam_export.batch_probe import fill_open_shapes
 from onnxcam_export.lowering import lower
+from onnxcam_export.ordered_gather import reshape_in_place_of_ordered_gathers
 from onnxcam_export.pad_before_pool import name_axes_of_pads_before_pools
 
 LOWEST_OPSET = 18
@@ -75,6 +76,7 @@ def prepare(proto: onnx.ModelProto) -> ir.Model:
     passes.RemoveInitializersFromInputsPass()(model)
     fill_open_shapes(model, proto)
     lower(model)
+    reshape_in_place_of_ordered_gathers(model.graph, model.opset_imports[""])
     name_axes_of_pads_before_pools(model.graph)
     return model
 

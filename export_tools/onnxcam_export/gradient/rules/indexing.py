@@ -50,8 +50,19 @@ def _gather(op: Ops, n: ir.Node, dy: ir.Value) -> Sequence[Grad]:
 
 
 def _gather_at_run_time(op: Ops, n: ir.Node, dy: ir.Value, axis: int) -> ir.Value:
-    """Indices known only at run time: rows added to zeros, the picked axis brought to the front."""
+    """Indices known only at run time: rows added to zeros, the picked axis brought to the front.
+
+    Single numbers are added by ScatterElements, which OpenVINO 2025 reads (its ScatterND knows no
+    reduction) and onnxruntime runs faster, 35 us against 45 for 7680 numbers, one thread of an
+    Intel with AMX. Rows are not: it wants an index for every number, and 3136 rows of 96 take it
+    1.9 ms, ScatterND 0.2, a product with OneHot's matrix 40.
+    """
     x, indices = _x(n), _x(n, 1)
+    if rank(x) == 1:
+        every = op.ints(-1)
+        return scatter_add(
+            op, "ScatterElements", x, op.Reshape(indices, every), op.Reshape(dy, every), axis=0
+        )
     picked = list(range(axis, axis + rank(indices)))
     others = [a for a in range(rank(x) - 1 + rank(indices)) if a not in picked]
     rows = op.Transpose(dy, perm=[*picked, *others])
