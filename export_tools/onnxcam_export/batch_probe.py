@@ -18,6 +18,7 @@ import onnx_ir.passes.common as passes
 
 from onnxcam_export.gradient.folding import LARGEST, folded
 from onnxcam_export.gradient.inference import complete_shapes
+from onnxcam_export.gradient.shapes import is_nameless
 
 _PROBES = (5, 7)  # primes, so that a product is told from a coincidence
 
@@ -133,7 +134,4 @@ def _merged(first: list[int], second: list[int], batch: str) -> ir.Shape | None:
 
 
 def _is_vague(value: ir.Value) -> bool:
-    return value.shape is None or any(
-        isinstance(size, ir.SymbolicDim) and (size.value is None or size.value.startswith("unk__"))
-        for size in value.shape
-    )
+    return value.shape is None or any(map(is_nameless, value.shape))

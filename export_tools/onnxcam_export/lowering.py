@@ -62,16 +62,17 @@ def lower(model: ir.Model) -> None:
                 "save it at most at the level ORT_ENABLE_EXTENDED"
             )
         if key in table:
-            _replace(graph, op, node, table[key](op, node), opset)
+            replace(graph, op, node, table[key](op, node), opset)
         else:
             complete_shapes([node], opset)
     for value in op.initializers.values():
         graph.register_initializer(value)
 
 
-def _replace(
+def replace(
     graph: ir.Graph, op: Ops, node: ir.Node, results: Sequence[ir.Value | None], opset: int
 ) -> None:
+    """Put the nodes that `op` holds in the place of `node`; the results take its outputs' names."""
     for emitted in op.nodes:
         graph.insert_before(node, emitted)
     complete_shapes(op.nodes, opset)

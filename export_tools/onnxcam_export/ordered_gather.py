@@ -23,12 +23,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxcam_export.gradient.ops import Ops, names_in
-from onnxcam_export.gradient.shapes import constant, int_attribute
+from onnxcam_export.gradient.shapes import constant, int_attribute, is_nameless
+from onnxcam_export.lowering import replace
 
-# A number, or the name of an open axis. Inference makes up the names that begin with this one, in
-# each of its runs anew.
-Size = int | str
-_NAMELESS = "unk__"
+Size = int | str  # a number, or the name of an open axis
 _LARGEST = 2**31
 
 
@@ -126,8 +124,14 @@ def reshape_in_place_of_ordered_gathers(graph: ir.Graph, opset: int) -> None:
     for node in list(graph):
         if node.op_type == "Gather" and node.domain in ("", "ai.onnx"):
             found = _find(node)
-            if found is not None:
-                _reshape(graph, op, node, *found)
+            if found is None:
+                continue
+            source, shape = found
+            gathered, read = node.outputs[0], list(node.inputs)
+            reshaped = op.Reshape(source, op.ints(*shape))
+            replace(graph, op, node, [reshaped], opset)
+            reshaped.shape = gathered.shape  # which names the open axis
+            _remove_unread(graph, read)
     for value in op.initializers.values():
         graph.register_initializer(value)
 
@@ -228,12 +232,13 @@ def _length(value: ir.Value) -> Size | None:
 
 def _sizes(value: ir.Value) -> tuple[Size, ...] | None:
     """The shape, if every axis has a number or a name."""
+    if value.shape is None:
+        return None
     sizes: list[Size] = []
-    for size in value.shape if value.shape is not None else (None,):
-        named = size.value if isinstance(size, ir.SymbolicDim) else size
-        if named is None or (isinstance(named, str) and named.startswith(_NAMELESS)):
+    for size in value.shape:
+        if is_nameless(size):
             return None
-        sizes.append(named)
+        sizes.append(size if isinstance(size, int) else str(size.value))
     return tuple(sizes)
 
 
@@ -243,22 +248,6 @@ def _count(sizes: Sequence[Size] | None) -> tuple[int, list[str]] | None:
         return None
     fixed = np.prod([size for size in sizes if isinstance(size, int)], dtype=np.int64)
     return int(fixed), sorted(size for size in sizes if isinstance(size, str))
-
-
-def _reshape(
-    graph: ir.Graph, op: Ops, node: ir.Node, source: ir.Value, shape: Sequence[int]
-) -> None:
-    old, new = node.outputs[0], op.Reshape(source, op.ints(*shape))
-    for emitted in op.nodes:
-        graph.insert_before(node, emitted)
-    op.nodes = []
-    name = old.name
-    new.shape = old.shape
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    old.name, new.name = f"{name}/gathered", name
-    inputs = list(node.inputs)
-    graph.remove(node, safe=True)
-    _remove_unread(graph, inputs)
 
 
 def _remove_unread(graph: ir.Graph, values: Iterable[ir.Value | None]) -> None:

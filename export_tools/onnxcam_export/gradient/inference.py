@@ -13,6 +13,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from onnxcam_export.gradient.folding import folded
+from onnxcam_export.gradient.shapes import is_nameless
 
 # Functions whose schema infers nothing: the output has the shape of the first input.
 _LIKE_INPUT = frozenset(
@@ -29,10 +30,7 @@ def complete_shapes(nodes: Iterable[ir.Node], opset: int) -> None:
 
 def _is_vague(value: ir.Value) -> bool:
     """Whether a dimension is unknown without even a name."""
-    return value.shape is not None and any(
-        isinstance(size, ir.SymbolicDim) and (size.value is None or size.value.startswith("unk__"))
-        for size in value.shape
-    )
+    return value.shape is not None and any(map(is_nameless, value.shape))
 
 
 def _infer(node: ir.Node, opset: int) -> None:

@@ -36,6 +36,16 @@ def rank(value: ir.Value) -> int:
     return len(dims(value))
 
 
+def is_nameless(size: int | ir.SymbolicDim) -> bool:
+    """Whether a dimension is unknown without even a name that says where else it occurs.
+
+    Names that begin with unk__ are made up by shape inference, in each of its runs anew.
+    """
+    if isinstance(size, int):
+        return False
+    return size.value is None or size.value.startswith("unk__")
+
+
 def spatial(value: ir.Value) -> list[int | None]:
     """The dimensions behind [N, C]."""
     return dims(value)[2:]
