@@ -25,28 +25,13 @@ import onnxruntime as ort
 from explaining_cost import random_network, session
 
 from onnxcam import Engine, Stream, compiled
+from onnxcam.cli.timing import interleaved
 from onnxcam.methods import METHODS
 from onnxcam_export import from_onnx
 
 Road = Callable[[], object]
+LEAST = 20  # rounds
 SHAPES = [(2048, 7), (512, 14), (1280, 7), (64, 56)]
-
-
-def interleaved(
-    roads: dict[str, Road], seconds: float, clock: Callable[[], float]
-) -> dict[str, np.ndarray]:
-    """Seconds of every road, round by round."""
-    times: dict[str, list[float]] = {name: [] for name in roads}
-    for _ in range(5):
-        for road in roads.values():
-            road()
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[next(iter(times))]) < 20:
-        for name, road in roads.items():
-            start = clock()
-            road()
-            times[name].append(clock() - start)
-    return {name: np.array(each) for name, each in times.items()}
 
 
 def quartiles(values: np.ndarray) -> str:
@@ -88,7 +73,7 @@ def engine_table(networks: list[str], threads: int, seconds: float, cpu: bool) -
         "| stream / explaining | stream / plain |\n|---|---|---|---|---|---|---|"
     )
     for network in networks:
-        times = interleaved(roads_of(random_network(network), threads), seconds, clock)
+        times = interleaved(roads_of(random_network(network), threads), seconds, LEAST, clock)
         row = [network] + [f"{1e3 * np.median(times[x]):.2f}" for x in ("plain", "explaining")]
         for road in ("maps", "stream"):
             row += [quartiles(times[road] / times[by]) for by in ("explaining", "plain")]
@@ -118,7 +103,7 @@ def kernel_table(seconds: float) -> None:
         roads["numpy"] = partial(in_numpy, activation, gradient)
         roads["gradcam"]()
         np.testing.assert_allclose(finished[0, 0], in_numpy(activation, gradient), atol=1e-4)
-        times = interleaved(roads, seconds, time.perf_counter)
+        times = interleaved(roads, seconds, LEAST)
         cells = [f"{1e6 * t.min():.1f} / {1e6 * np.median(t):.1f}" for t in times.values()]
         print(f"| {channels}x{side}x{side} | {' | '.join(cells)} |", flush=True)
 

@@ -16,20 +16,25 @@ _QUARTILES = (25, 50, 75)
 
 
 def interleaved(
-    roads: Mapping[str, Callable[[], object]], seconds: float, least: int = 5
+    roads: Mapping[str, Callable[[], object]],
+    seconds: float,
+    least: int = 5,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Seconds of every function, round by round, as float64 [rounds].
 
     One round runs each of them twice and times the second run: the first finds the caches full of
     what the others left there, weights above all, which is nobody's use of one function (it made
-    every PyTorch and onnxruntime forward pass of MobileNetV2 a quarter slower). Rounds begin with
-    another one every time. Two come before the first that counts.
+    MobileNetV2's forward pass a quarter slower in onnxruntime and a third in PyTorch). Rounds begin
+    with another one every time. Two come before the first that counts.
 
     Args:
         roads: functions by name.
         seconds: how long to go on.
         least: rounds to make even if that takes longer.
+        clock: what the functions are timed by, in seconds; None for the time that passes.
     """
+    clock = clock or time.perf_counter
     names = list(roads)
     for name in names * 2:
         roads[name]()
@@ -40,9 +45,9 @@ def interleaved(
         taken: dict[str, float] = {}
         for name in names[first:] + names[:first]:
             roads[name]()
-            start = time.perf_counter()
+            start = clock()
             roads[name]()
-            taken[name] = time.perf_counter() - start
+            taken[name] = clock() - start
         rounds.append(taken)
     return {name: np.array([taken[name] for taken in rounds]) for name in names}
 
