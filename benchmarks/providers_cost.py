@@ -94,7 +94,7 @@ def measure_there(network: str, folder: Path, batch: int, args: Any) -> dict[str
     scored = model.contract.output.name
     scores = cpu_plain.run(feeds, [scored])[scored].reshape(batch, -1)
     classes = scores.argmax(axis=1)
-    targets = {TARGET: classes.astype(np.int64)}
+    targets = {TARGET: classes}
     names = [*model.own_outputs, *model.cam_outputs(0)]
     roads = {
         PLAIN: bound(plain, feeds, list(plain.outputs)),
