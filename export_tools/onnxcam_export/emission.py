@@ -18,6 +18,7 @@ from onnxcam_export.rewrites import REWRITES, prune
 from onnxcam_export.score import Score
 from onnxcam_export.score_of import NEW_SCORES
 from onnxcam_export.spatial_mean import spatial_mean
+from onnxcam_export.square_weights import part_square_weights
 from onnxcam_export.stacking import stack_products
 from onnxcam_export.target import one_hot_seed, resolve_targets
 
@@ -91,6 +92,7 @@ def emit(
         for target, seed in zip(targets, seeds, strict=True):
             rewrite(op, target, seed)
     stack_products(op)
+    part_square_weights(op, forward)
     prune(op, set(outputs))
     graph.extend(op.nodes)
     graph.sort()  # rewrites append where they should insert

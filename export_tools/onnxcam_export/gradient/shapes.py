@@ -124,6 +124,15 @@ def zeros_like(op: Ops, value: ir.Value) -> ir.Value:
     return op.Expand(op.const(0.0, value.dtype), shape_of(op, value))
 
 
+def reversed_along(op: Ops, value: ir.Value, axes: Sequence[int]) -> ir.Value:
+    """The value with the order along some axes reversed."""
+    last = op.ints(*[-1] * len(axes))
+    ends = op.ints(*[np.iinfo(np.int64).min] * len(axes))
+    made = op.Slice(value, last, ends, op.ints(*axes), last)
+    made.shape = value.shape
+    return made
+
+
 def is_half(value: ir.Value) -> bool:
     """Whether the dtype is float16 or bfloat16."""
     return value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)

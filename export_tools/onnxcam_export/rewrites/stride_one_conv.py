@@ -23,11 +23,16 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxcam_export.gradient.ops import Ops
-from onnxcam_export.gradient.shapes import constant, dims, int_attribute, ints_attribute
+from onnxcam_export.gradient.shapes import (
+    constant,
+    dims,
+    int_attribute,
+    ints_attribute,
+    reversed_along,
+)
 from onnxcam_export.target import Target
 
 
@@ -79,8 +84,4 @@ def flipped(op: Ops, weight: ir.Value, group: int) -> ir.Value:
         swapped = op.Transpose(split, perm=[0, 2, 1, *range(3, rank + 1)])
         value = op.Reshape(swapped, op.ints(group * c, m // group, *kernel))
     axes = [axis for axis in range(2, rank) if sizes[axis] > 1]
-    if axes:
-        last = [-1] * len(axes)
-        ends = [np.iinfo(np.int64).min] * len(axes)
-        value = op.Slice(value, op.ints(*last), op.ints(*ends), op.ints(*axes), op.ints(*last))
-    return value
+    return reversed_along(op, value, axes) if axes else value
