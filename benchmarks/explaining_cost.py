@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
+from onnxcam.cli.timing import interleaved
 from onnxcam.methods import METHODS
 from onnxcam_export import from_onnx
 
@@ -53,18 +54,12 @@ def compare(
     target = sessions[1].get_inputs()[-1]
     (pixels,) = feeds[1].values()
     feeds[1][target.name] = np.full([len(pixels), *target.shape[1:]], -1)
-    times: list[list[float]] = [[], []]
-    for _ in range(5):
-        for ran, feed in zip(sessions, feeds, strict=True):
-            ran.run(None, feed)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[0]) < 20:
-        for ran, feed, taken in zip(sessions, feeds, times, strict=True):
-            start = time.perf_counter()
-            ran.run(None, feed)
-            taken.append(time.perf_counter() - start)
-    milliseconds = np.array(times) * 1e3
-    return (*np.median(milliseconds, axis=1), milliseconds[1] / milliseconds[0])
+    plain_run, explaining_run = (
+        partial(ran.run, None, feed) for ran, feed in zip(sessions, feeds, strict=True)
+    )
+    taken = interleaved({"plain": plain_run, "explaining": explaining_run}, seconds, least=20)
+    before, after = 1e3 * taken["plain"], 1e3 * taken["explaining"]
+    return float(np.median(before)), float(np.median(after)), after / before
 
 
 def pictures_for(model: ort.InferenceSession) -> dict[str, np.ndarray]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,7 @@ from onnxcam.painting import check_out
 Map: TypeAlias = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Attribution:
+class Attribution(NamedTuple):
     """The maps of a batch; K = 1 where the model takes one target an image.
 
     `raw` is float32 [N, K, *spatial], signed; `finished` the same through ReLU and divided by its

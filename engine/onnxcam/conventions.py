@@ -6,8 +6,7 @@ Each function takes a :class:`Job` to pixels; :data:`onnxcam.painting.PRESETS` n
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,7 @@ from onnxcam.preprocess import Rectangle
 Map = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """What a preset paints: every field validated, `picture` [H, W, 3]."""
 
     values: Map

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxcam.attribution import Maps, attribute, check_method
-from onnxcam.binding import Workspace
-from onnxcam.contract import Contract
 from onnxcam.errors import MethodError, PreprocessError, TargetError
-from onnxcam.explaining import explain_batch, share
-from onnxcam.model import Model
-from onnxcam.pictures import PictureLike, is_batch, open_picture
-from onnxcam.placement import Placement
-from onnxcam.preprocess import Preparation
-from onnxcam.result import Result
+from onnxcam.meanwhile import importing
 from onnxcam.session import Session
-from onnxcam.settings import find_labels, find_preprocess
-from onnxcam.targets import check_targets, resolve_target
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from onnxcam.binding import Workspace
+    from onnxcam.contract import Contract
+    from onnxcam.pictures import PictureLike
+    from onnxcam.placement import Placement
+    from onnxcam.preprocess import Preparation
+    from onnxcam.result import Result
 
 
 class Engine:
@@ -64,7 +63,14 @@ class Engine:
         contract: Contract | None = None,
         session_options: Any = None,
     ) -> None:
-        self.model = Model(Session(model, providers, threads, session_options), contract)
+        with importing():
+            session = Session(model, providers, threads, session_options)
+        from onnxcam.attribution import check_method
+        from onnxcam.model import Model
+        from onnxcam.preprocess import Preparation
+        from onnxcam.settings import find_labels, find_preprocess
+
+        self.model = Model(session, contract)
         self.contract = self.model.contract
         self.method = check_method(method, self.contract)
         self.preprocess = find_preprocess(self.model, preprocess)
@@ -168,6 +174,10 @@ class Engine:
             MethodError: an unknown method.
             ModelError: the run fails.
         """
+        from onnxcam.attribution import check_method
+        from onnxcam.explaining import explain_batch, share
+        from onnxcam.pictures import is_batch, open_picture
+
         preparation = self.preparation
         name = check_method(self.method if method is None else method, self.contract)
         several = is_batch(picture)
@@ -226,6 +236,9 @@ class Engine:
             MethodError: an unknown method, or `signed` of a file that emits the finished map.
             ModelError: the run fails.
         """
+        from onnxcam.attribution import Maps, attribute, check_method
+        from onnxcam.targets import check_targets
+
         model, emit = self.model, self.contract.emit
         name = check_method(self.method if method is None else method, self.contract)
         if signed and emit == "heatmap":
@@ -268,12 +281,16 @@ class Engine:
         try:
             return self._spare.pop()
         except IndexError:
+            from onnxcam.binding import Workspace
+
             return Workspace(self.model.session)
 
     def _targets_of_pictures(
         self, target: Any, count: int, several: bool
     ) -> tuple[list[list[int]], bool]:
         """The targets of each picture, and whether a list was given."""
+        from onnxcam.targets import resolve_target
+
         is_list = isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) > 0
         targets = list(target) if is_list else [target] * count
         found = [resolve_target(each, self.labels, self.model.classes) for each in targets]

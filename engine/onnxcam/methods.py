@@ -6,15 +6,14 @@ The exporter's graph builders bear the same names.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxcam.errors import MethodError
 
 DEFAULT_METHOD = "gradcam"
 
 
-@dataclass(frozen=True)
-class Method:
+class Method(NamedTuple):
     """A way from activation and gradient to a map.
 
     `title` is its name in print, `paper` where it comes from, `kernel` its function in

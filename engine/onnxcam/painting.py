@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +37,7 @@ BLENDS: dict[str, float] = {
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 
-@dataclass(frozen=True)
-class Preset:
+class Preset(NamedTuple):
     """A convention: its usual alpha and colormap, and its function from a job to pixels.
 
     Without a function it is a way of scaling the map, and any blend goes with it.

@@ -6,8 +6,7 @@ import importlib
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from onnxcam.errors import InputError, ModelError
 
@@ -17,8 +16,7 @@ Chosen: TypeAlias = tuple[str, dict[str, Any]]
 CPU = "CPUExecutionProvider"
 
 
-@dataclass(frozen=True)
-class Provider:
+class Provider(NamedTuple):
     """An execution provider: onnxruntime's name, short ones, and where to get it.
 
     `plugin` is the module of a package that brings the provider as a library of its own for an

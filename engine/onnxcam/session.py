@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxcam.contract import METADATA_KEY
 from onnxcam.errors import InputError, ModelError
-from onnxcam.placement import RECORD, Placement
 from onnxcam.providers import CPU, Chosen, add_to, choose, how_to_start, short_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from onnxcam.placement import Placement
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -35,8 +35,7 @@ _WHERE = re.compile(r"/\S+\.(?:cc|h):\d+ .*?\) (?=[\[A-Z])")
 _FATAL_ONLY = 4  # onnxruntime prints lesser messages to stderr; errors are raised anyway
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """A session's input or output; an open dimension is None. `dtype` None: unknown to NumPy."""
 
     name: str
@@ -75,8 +74,8 @@ class Session:
             alone or as a pair with its options, ("cuda", {"device_id": 1}); None for the CPU.
         threads: threads inside an operator; None for onnxruntime's own choice.
         session_options: `onnxruntime.SessionOptions` to start from, which may name devices of
-            providers themselves (`add_provider_for_devices`). Threads and :data:`RECORD` are set
-            in it.
+            providers themselves (`add_provider_for_devices`). Threads and
+            :data:`onnxcam.placement.RECORD` are set in it.
 
     Raises:
         ModelError: no such file, not ONNX, truncated, not runnable, or a provider is missing.
@@ -99,8 +98,10 @@ class Session:
         elif wanted and _names_devices(options):
             raise ModelError("providers: session_options names devices already; give one of both")
         if [name for name, _ in wanted] != [CPU]:
+            from onnxcam.placement import RECORD
+
             _set_default(options, RECORD, "1")
-        source = model if isinstance(model, bytes) else _existing(Path(model))
+        source = model if isinstance(model, bytes) else _existing(os.fspath(model))
         if source == b"":
             raise ModelError("the model is empty (0 bytes)")
         try:
@@ -120,6 +121,8 @@ class Session:
     @property
     def metadata(self) -> str | None:
         """The contract's text in the file, or None."""
+        from onnxcam.contract import METADATA_KEY
+
         found = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         return None if found is None else str(found)
 
@@ -136,6 +139,8 @@ class Session:
     @property
     def placement(self) -> Placement:
         """Which nodes run where: a provider leaves what it can't do to the CPU."""
+        from onnxcam.placement import Placement
+
         return Placement.of(self._session)
 
     def run(
@@ -218,14 +223,14 @@ def _set_default(options: Any, key: str, value: str) -> None:
         options.add_session_config_entry(key, value)
 
 
-def _existing(path: Path) -> str:
-    if not path.exists():
+def _existing(path: str) -> str:
+    if not os.path.exists(path):
         raise ModelError(f"model '{path}': no such file")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ModelError(f"model '{path}': is a folder, expected an ONNX file")
-    if path.stat().st_size == 0:
+    if os.path.getsize(path) == 0:
         raise ModelError(f"model '{path}': the file is empty (0 bytes)")
-    return str(path)
+    return path
 
 
 def _info(argument: Any) -> TensorInfo:

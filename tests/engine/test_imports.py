@@ -52,6 +52,31 @@ def test_explaining_loads_no_framework(tmp_path):
     assert not loaded & FORBIDDEN
 
 
+def test_a_loaded_engine_imports_nothing_more(tmp_path):
+    """The thread that imports while the model is loaded is done, whatever it met."""
+    model = tmp_path / "a.onnx"
+    model.write_bytes(HandMade().bytes())
+    code = (
+        "import sys, threading, numpy, onnxcam\n"
+        "sys.modules['PIL.JpegImagePlugin'] = None\n"  # an import that fails
+        f"engine = onnxcam.Engine({str(model)!r})\n"
+        "assert threading.active_count() == 1\n"
+        "before = set(sys.modules)\n"
+        "engine.explain(numpy.zeros((9, 9, 3), 'uint8')).overlay()\n"
+        "print(*(name for name in set(sys.modules) - before if name.startswith('onnxcam')))"
+    )
+    assert run(code, ONNXCAM_KERNELS="library").split() == []
+
+
+def test_a_model_that_fails_to_load_leaves_no_thread():
+    code = (
+        "import threading, onnxcam\n"
+        "try:\n    onnxcam.Engine('missing.onnx')\n"
+        "except onnxcam.ModelError as error:\n    print(error, threading.active_count())"
+    )
+    assert run(code) == "model 'missing.onnx': no such file 1\n"
+
+
 def test_every_public_name_exists():
     for name in onnxcam.__all__:
         assert getattr(onnxcam, name) is not None

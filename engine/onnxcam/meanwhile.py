@@ -1,0 +1,46 @@
+"""Importing what explaining needs, while onnxruntime loads the model.
+
+onnxruntime loads a file without Python's lock, so with a second core the imports cost no time
+(`benchmarks/cold_start.py`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_MODULES = (
+    "onnxcam.settings",
+    "onnxcam.binding",
+    "onnxcam.explaining",
+    "PIL.JpegImagePlugin",  # most pictures are; Pillow imports the others when it meets one
+)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Let a thread import them during the block; when it ends they are all there.
+
+    What fails to be imported is left to whoever needs it: there it fails again, and is told.
+    """
+    if all(name in sys.modules for name in _MODULES):
+        yield
+        return
+    thread = threading.Thread(target=_import_all, name="onnxcam imports")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()  # a process that forks now must not inherit half an import
+
+
+def _import_all() -> None:
+    with suppress(Exception):
+        for name in _MODULES:
+            importlib.import_module(name)
+        from onnxcam import compiled
+
+        compiled.origin()  # loads the library
