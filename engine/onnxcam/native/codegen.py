@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxcam.errors import OnnxcamError
+from onnxcam.kernels.pixel_lanes import PAIR_PRODUCTS
 from onnxcam.native.dispatch import variant_symbol
 from onnxcam.native.entries import entry_source
 from onnxcam.native.interface import functions
@@ -22,6 +23,25 @@ from onnxcam.native.targets import Target, find_target
 # Reference counts of arrays that nobody counts: the entry functions own no memory.
 _REFERENCE_COUNTS = re.compile(
     r"^define linkonce_odr void @NRT_(incref|decref)\(ptr [^)]*\)[^{]*\{.*?^\}$", re.M | re.S
+)
+# What LLVM makes no single instruction of by itself for WebAssembly, as it does for x86.
+_PAIR_PRODUCTS = re.compile(
+    rf"^define linkonce_odr <8 x i32> @{re.escape(PAIR_PRODUCTS)}\(.*?^\}}$", re.M | re.S
+)
+_DOT = f"""
+declare <4 x i32> @llvm.wasm.dot(<8 x i16>, <8 x i16>)
+define linkonce_odr <8 x i32> @{PAIR_PRODUCTS}(<16 x i16> %x, <16 x i16> %y) alwaysinline {{
+  %x0 = shufflevector <16 x i16> %x, <16 x i16> %x, <8 x i32> <LOW>
+  %y0 = shufflevector <16 x i16> %y, <16 x i16> %y, <8 x i32> <LOW>
+  %x1 = shufflevector <16 x i16> %x, <16 x i16> %x, <8 x i32> <HIGH>
+  %y1 = shufflevector <16 x i16> %y, <16 x i16> %y, <8 x i32> <HIGH>
+  %low = call <4 x i32> @llvm.wasm.dot(<8 x i16> %x0, <8 x i16> %y0)
+  %high = call <4 x i32> @llvm.wasm.dot(<8 x i16> %x1, <8 x i16> %y1)
+  %all = shufflevector <4 x i32> %low, <4 x i32> %high, <8 x i32> <LOW>
+  ret <8 x i32> %all
+}}
+""".replace("LOW", ", ".join(f"i32 {at}" for at in range(8))).replace(
+    "HIGH", ", ".join(f"i32 {at}" for at in range(8, 16))
 )
 
 
@@ -114,6 +134,8 @@ def _parsed(text: str, target: Target, machine: Any) -> Any:
     from llvmlite import binding as llvm
 
     text = re.sub(r"^target (datalayout|triple) = .*$", "", text, flags=re.M)
+    if target.triple.startswith("wasm"):
+        text = _PAIR_PRODUCTS.sub(_DOT, text)
     head = f'target datalayout = "{machine.target_data}"\ntarget triple = "{target.triple}"\n'
     return llvm.parse_assembly(head + text)
 

@@ -146,6 +146,10 @@ def _to_tensor(name: str, dtype: str) -> Kernel:
         Number("backwards", "int32", 0, 1),
         Array("lines", "uint8", ("row_taps", "channels * width + 1"), "scratch"),
         Array("sums", "int32", ("channels * width",), "scratch"),
+        Array("finished", "uint8", ("channels * width",), "scratch"),
+        Array("first", "int64", ("width",), "scratch"),
+        Array("pairs", "int16", ("3 * width * column_taps",), "scratch"),
+        Array("padded", "uint8", ("row_bytes + 4",), "scratch"),
         Array("out", dtype, ("channels * height * width",), "out"),
     )
     conditions = ("channels == 1 or channels == 3 and column_taps % 24 == 0",)
