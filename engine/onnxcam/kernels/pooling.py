@@ -14,9 +14,16 @@ import numpy as np
 
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
-from onnxcam.kernels.float_lanes import load, splat, total
+from onnxcam.kernels.float_lanes import WIDTH, keep_last, load, splat, store, totals
 
 BLOCK = 256
+
+
+@part
+def in_groups(values: Any) -> Any:
+    """How many of the rows of [C, P] go eight at once: none where P is less than eight."""
+    channels, size = values.shape
+    return channels - channels % WIDTH if size >= WIDTH else 0
 
 
 @part
@@ -30,42 +37,45 @@ def mean(row: Any) -> Any:
 
 @part
 def four_sums(values: Any, c: int) -> Any:
-    """Sums of the rows c to c + 3 of float32 [C, P], as float32."""
-    size = values.shape[1]
-    whole = size - size % 8
+    """Lanes whose totals are the sums of the rows c to c + 3 of float32 [C, P], P >= 8."""
+    last = values.shape[1] - WIDTH
     row_0, row_1, row_2, row_3 = values[c], values[c + 1], values[c + 2], values[c + 3]
     all_0 = all_1 = all_2 = all_3 = splat(0.0)
-    for start in range(0, whole, BLOCK):
+    for start in range(0, last, BLOCK):
         sum_0 = sum_1 = sum_2 = sum_3 = splat(0.0)
-        for p in range(start, min(start + BLOCK, whole), 8):
+        for p in range(start, min(start + BLOCK, last), WIDTH):
             sum_0 = sum_0 + load(row_0, p)
             sum_1 = sum_1 + load(row_1, p)
             sum_2 = sum_2 + load(row_2, p)
             sum_3 = sum_3 + load(row_3, p)
         all_0, all_1, all_2, all_3 = all_0 + sum_0, all_1 + sum_1, all_2 + sum_2, all_3 + sum_3
-    one_0, one_1, one_2, one_3 = total(all_0), total(all_1), total(all_2), total(all_3)
-    for p in range(whole, size):
-        one_0 += row_0[p]
-        one_1 += row_1[p]
-        one_2 += row_2[p]
-        one_3 += row_3[p]
-    return one_0, one_1, one_2, one_3
+    new = (last - 1) % WIDTH + 1
+    return (
+        all_0 + keep_last(load(row_0, last), new),
+        all_1 + keep_last(load(row_1, last), new),
+        all_2 + keep_last(load(row_2, last), new),
+        all_3 + keep_last(load(row_3, last), new),
+    )
 
 
 @part
-def four_means(values: Any, c: int) -> Any:
-    """Means of the rows c to c + 3 of float32 [C, P], as float32."""
-    size = np.float32(values.shape[1])
-    sum_0, sum_1, sum_2, sum_3 = four_sums(values, c)
-    return sum_0 / size, sum_1 / size, sum_2 / size, sum_3 / size
+def eight_sums(values: Any, c: int) -> Any:
+    """Sums of the rows c to c + 7 of float32 [C, P], P >= 8, as lanes."""
+    return totals(four_sums(values, c) + four_sums(values, c + 4))
+
+
+@part
+def eight_means(values: Any, c: int) -> Any:
+    """Means of the rows c to c + 7 of float32 [C, P], P >= 8, as lanes."""
+    return eight_sums(values, c) / splat(np.float32(values.shape[1]))
 
 
 @kernel
 def channel_means(values: Any, out: Any) -> None:
     """Mean of every row of float32 [C, P] into float32 [C]."""
     channels = values.shape[0]
-    whole = channels - channels % 4
-    for c in range(0, whole, 4):
-        out[c], out[c + 1], out[c + 2], out[c + 3] = four_means(values, c)
+    whole = in_groups(values)
+    for c in range(0, whole, WIDTH):
+        store(out, c, eight_means(values, c))
     for c in range(whole, channels):
         out[c] = mean(values[c])

@@ -12,10 +12,9 @@ from typing import Any
 
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
-from onnxcam.kernels.float_lanes import load, splat, store
+from onnxcam.kernels.float_lanes import WIDTH, load, splat, spread, store
 from onnxcam.kernels.normalise import finish
-
-GROUP = 8
+from onnxcam.kernels.pooling import in_groups
 
 
 @part
@@ -33,16 +32,13 @@ def add_scaled(weight: Any, row: Any, out: Any) -> None:
 
 
 @part
-def add_group(rows: Any, weights: Any, out: Any) -> None:
-    """``out += sum_c weights[c] * rows[c]`` for float32 [8, P], eight weights, [P]."""
-    size = out.shape[0]
-    whole = size - size % 8
-    w0, w1, w2, w3, w4, w5, w6, w7 = weights
+def add_group(rows: Any, weights: Any, out: Any, tail: Any) -> Any:
+    """``out += sum_c weights[c] * rows[c]`` for float32 [8, P], lanes of weights, [P]."""
+    last = out.shape[0] - WIDTH
+    v0, v1, v2, v3, v4, v5, v6, v7 = spread(weights)
     row_0, row_1, row_2, row_3 = rows[0], rows[1], rows[2], rows[3]
     row_4, row_5, row_6, row_7 = rows[4], rows[5], rows[6], rows[7]
-    v0, v1, v2, v3 = splat(w0), splat(w1), splat(w2), splat(w3)
-    v4, v5, v6, v7 = splat(w4), splat(w5), splat(w6), splat(w7)
-    for p in range(0, whole, 8):
+    for p in range(0, last, WIDTH):
         low = (v0 * load(row_0, p) + v1 * load(row_1, p)) + (
             v2 * load(row_2, p) + v3 * load(row_3, p)
         )
@@ -50,22 +46,26 @@ def add_group(rows: Any, weights: Any, out: Any) -> None:
             v6 * load(row_6, p) + v7 * load(row_7, p)
         )
         store(out, p, load(out, p) + (low + high))
-    for p in range(whole, size):
-        low_ = (w0 * row_0[p] + w1 * row_1[p]) + (w2 * row_2[p] + w3 * row_3[p])
-        high_ = (w4 * row_4[p] + w5 * row_5[p]) + (w6 * row_6[p] + w7 * row_7[p])
-        out[p] += low_ + high_
+    low = (v0 * load(row_0, last) + v1 * load(row_1, last)) + (
+        v2 * load(row_2, last) + v3 * load(row_3, last)
+    )
+    high = (v4 * load(row_4, last) + v5 * load(row_5, last)) + (
+        v6 * load(row_6, last) + v7 * load(row_7, last)
+    )
+    return tail + (low + high)
 
 
 @part
 def weighted_map(activation: Any, weights: Any, out: Any) -> None:
     """``out[p] = sum_c weights[c] * activation[c, p]``; float32 [C, P], [C] -> [P]."""
     clear(out)
-    channels = activation.shape[0]
-    whole = channels - channels % GROUP
-    for c in range(0, whole, GROUP):
-        w = weights[c : c + GROUP]
-        eight = (w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7])
-        add_group(activation[c : c + GROUP], eight, out)
+    channels, size = activation.shape
+    whole = in_groups(activation)
+    tail = splat(0.0)
+    for c in range(0, whole, WIDTH):
+        tail = add_group(activation[c : c + WIDTH], load(weights, c), out, tail)
+    if whole > 0:
+        store(out, size - WIDTH, tail)
     for c in range(whole, channels):
         add_scaled(weights[c], activation[c], out)
 
