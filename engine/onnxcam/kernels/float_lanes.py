@@ -40,9 +40,9 @@ _LANES = _Lanes()
 register_model(_Lanes)(_LanesModel)
 
 
-def load(row: Any, p: int) -> Any:
-    """``row[p : p + 8]`` of a contiguous float32 array."""
-    return row[p : p + WIDTH].copy()
+def load(values: Any, p: int) -> Any:
+    """The eight from `p` on of a contiguous float32 array, whose rows count as one after another."""
+    return values.reshape(-1)[p : p + WIDTH].copy()
 
 
 def store(row: Any, p: int, lanes: Any) -> None:

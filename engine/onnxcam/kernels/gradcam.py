@@ -6,24 +6,22 @@ from typing import Any
 
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
-from onnxcam.kernels.float_lanes import WIDTH, splat, store
 from onnxcam.kernels.normalise import finish
-from onnxcam.kernels.pooling import eight_means, in_groups, mean
-from onnxcam.kernels.weighted_sum import add_group, add_scaled, clear
+from onnxcam.kernels.pooling import eight_means, mean
+from onnxcam.kernels.weighted_sum import add_scaled, start_map
+
+
+@part
+def means(_activation: Any, gradient: Any, c: int, size: int) -> Any:
+    """The weights of the channels c to c + 7, as lanes: equation 1 of arXiv 1610.02391."""
+    return eight_means(gradient, c, size)
 
 
 @part
 def gradcam_map(activation: Any, gradient: Any, out: Any) -> None:
     """Equations 1 and 2 of arXiv 1610.02391, before the ReLU; float32 [C, P] twice -> [P]."""
-    clear(out)
-    channels, size = activation.shape
-    whole = in_groups(activation)
-    tail = splat(0.0)
-    for c in range(0, whole, WIDTH):
-        tail = add_group(activation[c : c + WIDTH], eight_means(gradient, c), out, tail)
-    if whole > 0:
-        store(out, size - WIDTH, tail)
-    for c in range(whole, channels):
+    whole = start_map(means, activation, gradient, out)
+    for c in range(whole, activation.shape[0]):
         add_scaled(mean(gradient[c]), activation[c], out)
 
 

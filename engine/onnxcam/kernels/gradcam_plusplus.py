@@ -22,14 +22,13 @@ from onnxcam.kernels.float_lanes import (
     load,
     splat,
     spread,
-    store,
     totals,
     where_not_zero,
     where_positive,
 )
 from onnxcam.kernels.normalise import finish
-from onnxcam.kernels.pooling import BLOCK, eight_sums, in_groups
-from onnxcam.kernels.weighted_sum import add_group, add_scaled, clear
+from onnxcam.kernels.pooling import BLOCK, eight_sums, unseen
+from onnxcam.kernels.weighted_sum import add_scaled, start_map
 
 TWO = np.float32(2.0)
 ZERO = np.float32(0.0)
@@ -50,49 +49,41 @@ def terms(g: Any, sum_: Any) -> Any:
 
 
 @part
-def four_weights(gradient: Any, c: int, v_0: Any, v_1: Any, v_2: Any, v_3: Any) -> Any:
-    """Lanes whose totals are equation 5 for the channels c to c + 3, from their sums."""
-    last = gradient.shape[1] - WIDTH
-    row_0, row_1, row_2, row_3 = gradient[c], gradient[c + 1], gradient[c + 2], gradient[c + 3]
+def four_weights(gradient: Any, c: int, size: int, s_0: Any, s_1: Any, s_2: Any, s_3: Any) -> Any:
+    """`four_sums` of the `terms` of each channel, by its S."""
+    last = size - WIDTH
+    row_0, row_1, row_2, row_3 = c * size, (c + 1) * size, (c + 2) * size, (c + 3) * size
     all_0 = all_1 = all_2 = all_3 = splat(ZERO)
     for start in range(0, last, BLOCK):
         sum_0 = sum_1 = sum_2 = sum_3 = splat(ZERO)
         for p in range(start, min(start + BLOCK, last), WIDTH):
-            sum_0 = sum_0 + terms(load(row_0, p), v_0)
-            sum_1 = sum_1 + terms(load(row_1, p), v_1)
-            sum_2 = sum_2 + terms(load(row_2, p), v_2)
-            sum_3 = sum_3 + terms(load(row_3, p), v_3)
+            sum_0 = sum_0 + terms(load(gradient, row_0 + p), s_0)
+            sum_1 = sum_1 + terms(load(gradient, row_1 + p), s_1)
+            sum_2 = sum_2 + terms(load(gradient, row_2 + p), s_2)
+            sum_3 = sum_3 + terms(load(gradient, row_3 + p), s_3)
         all_0, all_1, all_2, all_3 = all_0 + sum_0, all_1 + sum_1, all_2 + sum_2, all_3 + sum_3
-    new = (last - 1) % WIDTH + 1
     return (
-        all_0 + keep_last(terms(load(row_0, last), v_0), new),
-        all_1 + keep_last(terms(load(row_1, last), v_1), new),
-        all_2 + keep_last(terms(load(row_2, last), v_2), new),
-        all_3 + keep_last(terms(load(row_3, last), v_3), new),
+        all_0 + keep_last(terms(load(gradient, row_0 + last), s_0), unseen(size)),
+        all_1 + keep_last(terms(load(gradient, row_1 + last), s_1), unseen(size)),
+        all_2 + keep_last(terms(load(gradient, row_2 + last), s_2), unseen(size)),
+        all_3 + keep_last(terms(load(gradient, row_3 + last), s_3), unseen(size)),
     )
 
 
 @part
-def eight_weights(activation: Any, gradient: Any, c: int) -> Any:
+def weights(activation: Any, gradient: Any, c: int, size: int) -> Any:
     """Equation 5 for the channels c to c + 7, as lanes."""
-    v_0, v_1, v_2, v_3, v_4, v_5, v_6, v_7 = spread(eight_sums(activation, c))
-    low = four_weights(gradient, c, v_0, v_1, v_2, v_3)
-    return totals(low + four_weights(gradient, c + 4, v_4, v_5, v_6, v_7))
+    s = spread(eight_sums(activation, c, size))
+    low = four_weights(gradient, c, size, s[0], s[1], s[2], s[3])
+    high = four_weights(gradient, c + 4, size, s[4], s[5], s[6], s[7])
+    return totals(low + high)
 
 
 @part
 def gradcam_plusplus_map(activation: Any, gradient: Any, out: Any) -> None:
     """Equations 5 and 19 of arXiv 1710.11063; float32 [C, P] twice -> [P]."""
-    clear(out)
-    channels, size = activation.shape
-    whole = in_groups(activation)
-    tail = splat(0.0)
-    for c in range(0, whole, WIDTH):
-        weights = eight_weights(activation, gradient, c)
-        tail = add_group(activation[c : c + WIDTH], weights, out, tail)
-    if whole > 0:
-        store(out, size - WIDTH, tail)
-    for c in range(whole, channels):
+    whole = start_map(weights, activation, gradient, out)
+    for c in range(whole, activation.shape[0]):
         sum_ = ZERO
         for p in range(activation.shape[1]):
             sum_ += activation[c, p]

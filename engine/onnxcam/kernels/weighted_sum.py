@@ -16,6 +16,8 @@ from onnxcam.kernels.float_lanes import WIDTH, load, splat, spread, store
 from onnxcam.kernels.normalise import finish
 from onnxcam.kernels.pooling import in_groups
 
+USUAL = 49  # values a channel
+
 
 @part
 def clear(out: Any) -> None:
@@ -32,41 +34,77 @@ def add_scaled(weight: Any, row: Any, out: Any) -> None:
 
 
 @part
-def add_group(rows: Any, weights: Any, out: Any, tail: Any) -> Any:
-    """``out += sum_c weights[c] * rows[c]`` for float32 [8, P], lanes of weights, [P]."""
-    last = out.shape[0] - WIDTH
-    v0, v1, v2, v3, v4, v5, v6, v7 = spread(weights)
-    row_0, row_1, row_2, row_3 = rows[0], rows[1], rows[2], rows[3]
-    row_4, row_5, row_6, row_7 = rows[4], rows[5], rows[6], rows[7]
-    for p in range(0, last, WIDTH):
-        low = (v0 * load(row_0, p) + v1 * load(row_1, p)) + (
-            v2 * load(row_2, p) + v3 * load(row_3, p)
-        )
-        high = (v4 * load(row_4, p) + v5 * load(row_5, p)) + (
-            v6 * load(row_6, p) + v7 * load(row_7, p)
-        )
-        store(out, p, load(out, p) + (low + high))
-    low = (v0 * load(row_0, last) + v1 * load(row_1, last)) + (
-        v2 * load(row_2, last) + v3 * load(row_3, last)
+def products(rows: Any, p: int, size: int, w: Any) -> Any:
+    """The sum of eight rows, each times its weight: eight values from `p` in the first row."""
+    low = (w[0] * load(rows, p) + w[1] * load(rows, p + size)) + (
+        w[2] * load(rows, p + 2 * size) + w[3] * load(rows, p + 3 * size)
     )
-    high = (v4 * load(row_4, last) + v5 * load(row_5, last)) + (
-        v6 * load(row_6, last) + v7 * load(row_7, last)
+    high = (w[4] * load(rows, p + 4 * size) + w[5] * load(rows, p + 5 * size)) + (
+        w[6] * load(rows, p + 6 * size) + w[7] * load(rows, p + 7 * size)
     )
-    return tail + (low + high)
+    return low + high
+
+
+@part
+def add_group(rows: Any, c: int, size: int, weights: Any, out: Any, tail: Any) -> Any:
+    """``out += sum_i weights[i] * rows[c + i]``, weights as lanes; but returns the last eight.
+
+    They overlap the eight before them where P is no multiple of eight, and were read from memory
+    before those are there. `tail` is what the call before has returned.
+    """
+    w = spread(weights)
+    start = c * size
+    for p in range(0, size - WIDTH, WIDTH):
+        store(out, p, load(out, p) + products(rows, start + p, size, w))
+    return tail + products(rows, start + size - WIDTH, size, w)
+
+
+@part
+def add_groups(weights_of: Any, rows: Any, by: Any, out: Any, whole: int, size: int) -> None:
+    """`add_group` for the first `whole` channels, weights by ``weights_of(rows, by, c, size)``."""
+    tail = splat(0.0)
+    for c in range(0, whole, WIDTH):
+        tail = add_group(rows, c, size, weights_of(rows, by, c, size), out, tail)
+    store(out, size - WIDTH, tail)
+
+
+@part
+def add_groups_ahead(weights_of: Any, rows: Any, by: Any, out: Any, whole: int, size: int) -> None:
+    """`add_groups`, a group's weights found while the group before it is added."""
+    tail = splat(0.0)
+    weights = weights_of(rows, by, 0, size)
+    for c in range(WIDTH, whole, WIDTH):
+        following = weights_of(rows, by, c, size)
+        tail = add_group(rows, c - WIDTH, size, weights, out, tail)
+        weights = following
+    tail = add_group(rows, whole - WIDTH, size, weights, out, tail)
+    store(out, size - WIDTH, tail)
+
+
+@part
+def start_map(weights_of: Any, rows: Any, by: Any, out: Any) -> Any:
+    """Into [P] the weighted sum of the first channels of [C, P]; returns how many those are."""
+    clear(out)
+    channels, size = rows.shape
+    whole = in_groups(channels, size)
+    if whole > 0 and size == USUAL:
+        add_groups_ahead(weights_of, rows, by, out, whole, USUAL)
+    elif whole > 0:
+        add_groups(weights_of, rows, by, out, whole, size)
+    return whole
+
+
+@part
+def given(_rows: Any, weights: Any, c: int, _size: int) -> Any:
+    """The weights c to c + 7 of [C], as lanes."""
+    return load(weights, c)
 
 
 @part
 def weighted_map(activation: Any, weights: Any, out: Any) -> None:
     """``out[p] = sum_c weights[c] * activation[c, p]``; float32 [C, P], [C] -> [P]."""
-    clear(out)
-    channels, size = activation.shape
-    whole = in_groups(activation)
-    tail = splat(0.0)
-    for c in range(0, whole, WIDTH):
-        tail = add_group(activation[c : c + WIDTH], load(weights, c), out, tail)
-    if whole > 0:
-        store(out, size - WIDTH, tail)
-    for c in range(whole, channels):
+    whole = start_map(given, activation, weights, out)
+    for c in range(whole, activation.shape[0]):
         add_scaled(weights[c], activation[c], out)
 
 
