@@ -17,29 +17,31 @@ from onnxcam.kernels.float_lanes import (
     where_not_zero,
 )
 from onnxcam.kernels.normalise import finish
-from onnxcam.kernels.pooling import BLOCK, eight_sums, unseen
+from onnxcam.kernels.pooling import BLOCK, unseen
 from onnxcam.kernels.weighted_sum import add_scaled, start_map
 
 
 @part
-def four_products(left: Any, right: Any, c: int, size: int) -> Any:
-    """`four_sums` of ``left * right``."""
+def two_rows(left: Any, right: Any, c: int, size: int) -> Any:
+    """As `four_sums`, for the rows c and c + 1: both of `left`, then of ``left * right``."""
     last = size - WIDTH
-    row_0, row_1, row_2, row_3 = c * size, (c + 1) * size, (c + 2) * size, (c + 3) * size
+    row_0, row_1 = c * size, (c + 1) * size
     all_0 = all_1 = all_2 = all_3 = splat(0.0)
     for start in range(0, last, BLOCK):
         sum_0 = sum_1 = sum_2 = sum_3 = splat(0.0)
         for p in range(start, min(start + BLOCK, last), WIDTH):
-            sum_0 = sum_0 + load(left, row_0 + p) * load(right, row_0 + p)
-            sum_1 = sum_1 + load(left, row_1 + p) * load(right, row_1 + p)
-            sum_2 = sum_2 + load(left, row_2 + p) * load(right, row_2 + p)
-            sum_3 = sum_3 + load(left, row_3 + p) * load(right, row_3 + p)
+            left_0, left_1 = load(left, row_0 + p), load(left, row_1 + p)
+            sum_0 = sum_0 + left_0
+            sum_1 = sum_1 + left_1
+            sum_2 = sum_2 + left_0 * load(right, row_0 + p)
+            sum_3 = sum_3 + left_1 * load(right, row_1 + p)
         all_0, all_1, all_2, all_3 = all_0 + sum_0, all_1 + sum_1, all_2 + sum_2, all_3 + sum_3
+    left_0, left_1 = load(left, row_0 + last), load(left, row_1 + last)
     return (
-        all_0 + keep_last(load(left, row_0 + last) * load(right, row_0 + last), unseen(size)),
-        all_1 + keep_last(load(left, row_1 + last) * load(right, row_1 + last), unseen(size)),
-        all_2 + keep_last(load(left, row_2 + last) * load(right, row_2 + last), unseen(size)),
-        all_3 + keep_last(load(left, row_3 + last) * load(right, row_3 + last), unseen(size)),
+        all_0 + keep_last(left_0, unseen(size)),
+        all_1 + keep_last(left_1, unseen(size)),
+        all_2 + keep_last(left_0 * load(right, row_0 + last), unseen(size)),
+        all_3 + keep_last(left_1 * load(right, row_1 + last), unseen(size)),
     )
 
 
@@ -49,10 +51,13 @@ def ratios(activation: Any, gradient: Any, c: int, size: int) -> Any:
 
     A channel whose activation sums to zero has weight zero: after a ReLU it is zero everywhere.
     """
-    low = four_products(activation, gradient, c, size)
-    high = four_products(activation, gradient, c + 4, size)
-    sums = eight_sums(activation, c, size)
-    return where_not_zero(sums, totals(low + high) / sums)
+    a_0, a_1, p_0, p_1 = two_rows(activation, gradient, c, size)
+    a_2, a_3, p_2, p_3 = two_rows(activation, gradient, c + 2, size)
+    a_4, a_5, p_4, p_5 = two_rows(activation, gradient, c + 4, size)
+    a_6, a_7, p_6, p_7 = two_rows(activation, gradient, c + 6, size)
+    sums = totals((a_0, a_1, a_2, a_3, a_4, a_5, a_6, a_7))
+    products = totals((p_0, p_1, p_2, p_3, p_4, p_5, p_6, p_7))
+    return where_not_zero(sums, products / sums)
 
 
 @part
