@@ -41,7 +41,7 @@ register_model(_Lanes)(_LanesModel)
 
 
 def load(values: Any, p: int) -> Any:
-    """The eight from `p` on of a contiguous float32 array, whose rows count as one after another."""
+    """Eight values from `p` on of a contiguous float32 array of any dimensions, read as one row."""
     return values.reshape(-1)[p : p + WIDTH].copy()
 
 
@@ -61,7 +61,7 @@ def spread(lanes: Any) -> Any:
 
 
 def totals(lanes: Any) -> Any:
-    """The sums of eight lanes, as lanes: each upper half to lower half, three times."""
+    """The sums of each of eight lanes, as lanes: upper half to lower half, three times."""
     eight = np.stack(lanes)
     four = eight[:, :4] + eight[:, 4:]
     two = four[:, :2] + four[:, 2:]
@@ -69,7 +69,7 @@ def totals(lanes: Any) -> Any:
 
 
 def keep_last(lanes: Any, count: int) -> Any:
-    """The last `count` of the eight; 0 before them."""
+    """The last `count` of the eight, and 0 before them."""
     return np.where(np.arange(WIDTH) >= WIDTH - count, lanes, np.float32(0))
 
 
@@ -129,7 +129,7 @@ def _spread(_typing: Any, lanes: Any) -> Any:
     return types.UniTuple(_LANES, WIDTH)(_LANES), code
 
 
-# Which of two lanes' elements, 0 to 7 and 8 to 15, are added: the first of each pair, the second.
+# Of the elements of two lanes, 0 to 7 and 8 to 15: the ones that are added, and to which.
 _HALVES = [0, 1, 2, 3, 12, 13, 14, 15], [4, 5, 6, 7, 8, 9, 10, 11]
 _QUARTERS = [0, 1, 10, 11, 4, 5, 14, 15], [2, 3, 8, 9, 6, 7, 12, 13]
 _EIGHTHS = [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15]
@@ -151,11 +151,11 @@ def _totals(_typing: Any, lanes: Any) -> Any:
 
 def _keep_last(_typing: Any, lanes: Any, count: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first = builder.trunc(builder.sub(ir.Constant(ir.IntType(64), WIDTH), args[1]), _INDEX)
-        whole = ir.VectorType(_INDEX, WIDTH)
-        firsts = builder.insert_element(ir.Constant(whole, ir.Undefined), first, _INDEX(0))
-        firsts = builder.shuffle_vector(firsts, firsts, ir.Constant(whole, [0] * WIDTH))
-        kept = builder.icmp_signed(">=", ir.Constant(whole, list(range(WIDTH))), firsts)
+        counts = ir.VectorType(_INDEX, WIDTH)
+        empty = ir.Constant(counts, ir.Undefined)
+        count = builder.insert_element(empty, builder.trunc(args[1], _INDEX), _INDEX(0))
+        count = _picked(builder, count, [0] * WIDTH)
+        kept = builder.icmp_signed("<=", ir.Constant(counts, list(range(WIDTH, 0, -1))), count)
         return builder.select(kept, args[0], _constant(0.0))
 
     return _LANES(_LANES, types.int64), code
@@ -184,7 +184,7 @@ def _arithmetic(instruction: str) -> Any:
 
 
 _add, _multiply, _divide = (intrinsic(_arithmetic(name)) for name in ("fadd", "fmul", "fdiv"))
-_loaded, _stored, _splatted, _spreaded = map(intrinsic, (_load, _store, _splat, _spread))
+_loaded, _stored, _splatted, _spread_out = map(intrinsic, (_load, _store, _splat, _spread))
 _totalled, _kept_last = map(intrinsic, (_totals, _keep_last))
 _positive = intrinsic(_where(">", unordered=True))
 _not_zero = intrinsic(_where("!=", unordered=True))
@@ -207,7 +207,7 @@ def _are_lanes(*kinds: Any) -> bool:
 overload(load)(lambda row, p: lambda row, p: _loaded(row, p))
 overload(store)(lambda row, p, lanes: lambda row, p, lanes: _stored(row, p, lanes))
 overload(splat)(lambda value: lambda value: _splatted(value))
-overload(spread)(lambda lanes: lambda lanes: _spreaded(lanes))
+overload(spread)(lambda lanes: lambda lanes: _spread_out(lanes))
 overload(totals)(lambda lanes: lambda lanes: _totalled(lanes))
 overload(keep_last)(lambda lanes, count: lambda lanes, count: _kept_last(lanes, count))
 overload(where_positive)(lambda test, lanes: lambda test, lanes: _positive(test, lanes))
