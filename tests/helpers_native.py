@@ -73,13 +73,15 @@ def shape_of(array: Array, sizes: dict[str, int]) -> tuple[int, ...]:
     return tuple(int(eval(str(side), {}, dict(sizes))) for side in array.shape)
 
 
-def good_call(kernel: Kernel, random: np.random.Generator) -> Call:
+def good_call(kernel: Kernel, random: np.random.Generator, **given: int) -> Call:
+    """A call that succeeds, of random sizes but for those given."""
     limits = {name: (low, high) for name, low, high in kernel.sizes}
     while True:
         values: dict[str, Any] = {}
         for name in kernel.size_names:
             low, high = limits.get(name, (1, math.inf))
             values[name] = int(random.choice([side for side in SIDES if low <= side <= high]))
+        values |= given
         for each in kernel.parameters:
             if isinstance(each, Number):
                 values[each.name] = _number(each, random)
@@ -188,6 +190,8 @@ def calls(per_row: int = 6, bad: bool = True) -> list[Call]:
         found += [good_call(kernel, random) for _ in range(per_row)]
         if kernel.name.startswith("overlay"):
             found += [calm(good_call(kernel, random), random) for _ in range(per_row)]
+        if {"channels", "positions"} <= set(kernel.size_names):  # compiled for 49 (weighted_sum.py)
+            found.append(good_call(kernel, random, channels=17, positions=49))
         found += list(bad_calls(kernel, random)) if bad else []
     return found
 

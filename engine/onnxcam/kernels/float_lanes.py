@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, overload, register_model
 
@@ -39,9 +40,9 @@ _LANES = _Lanes()
 register_model(_Lanes)(_LanesModel)
 
 
-def load(row: Any, p: int) -> Any:
-    """``row[p : p + 8]`` of a contiguous float32 array."""
-    return row[p : p + WIDTH].copy()
+def load(values: Any, p: int) -> Any:
+    """Eight values from `p` on of a contiguous float32 array of any dimensions, read as one row."""
+    return values.reshape(-1)[p : p + WIDTH].copy()
 
 
 def store(row: Any, p: int, lanes: Any) -> None:
@@ -54,11 +55,22 @@ def splat(value: Any) -> Any:
     return np.full(WIDTH, value, np.float32)
 
 
-def total(lanes: Any) -> Any:
-    """The sum as float32: upper half to lower half, three times."""
-    four = lanes[:4] + lanes[4:]
-    two = four[:2] + four[2:]
-    return two[0] + two[1]
+def spread(lanes: Any) -> Any:
+    """`splat` of each of the eight."""
+    return tuple(splat(value) for value in lanes)
+
+
+def totals(lanes: Any) -> Any:
+    """The sums of each of eight lanes, as lanes: upper half to lower half, three times."""
+    eight = np.stack(lanes)
+    four = eight[:, :4] + eight[:, 4:]
+    two = four[:, :2] + four[:, 2:]
+    return two[:, 0] + two[:, 1]
+
+
+def keep_last(lanes: Any, count: int) -> Any:
+    """The last `count` of the eight, and 0 before them."""
+    return np.where(np.arange(WIDTH) >= WIDTH - count, lanes, np.float32(0))
 
 
 def where_positive(test: Any, lanes: Any) -> Any:
@@ -109,16 +121,44 @@ def _splat(_typing: Any, value: Any) -> Any:
     return _LANES(types.float32), code
 
 
-def _total(_typing: Any, lanes: Any) -> Any:
+def _spread(_typing: Any, lanes: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes, half = args[0], WIDTH
-        while half > 1:
-            half //= 2
-            upper = _picked(builder, lanes, range(half, 2 * half))
-            lanes = builder.fadd(_picked(builder, lanes, range(half)), upper)
-        return builder.extract_element(lanes, ir.Constant(_INDEX, 0))
+        every = [_picked(builder, args[0], [place] * WIDTH) for place in range(WIDTH)]
+        return context.make_tuple(builder, signature.return_type, every)
 
-    return types.float32(_LANES), code
+    return types.UniTuple(_LANES, WIDTH)(_LANES), code
+
+
+# Of the elements of two lanes, 0 to 7 and 8 to 15: the ones that are added, and to which.
+_HALVES = [0, 1, 2, 3, 12, 13, 14, 15], [4, 5, 6, 7, 8, 9, 10, 11]
+_QUARTERS = [0, 1, 10, 11, 4, 5, 14, 15], [2, 3, 8, 9, 6, 7, 12, 13]
+_EIGHTHS = [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15]
+
+
+def _totals(_typing: Any, lanes: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def added(left: Any, right: Any, places: Any) -> Any:
+            masks = (ir.Constant(ir.VectorType(_INDEX, WIDTH), each) for each in places)
+            return builder.fadd(*(builder.shuffle_vector(left, right, mask) for mask in masks))
+
+        v = cgutils.unpack_tuple(builder, args[0])
+        a, b, c, d = (added(v[i], v[i + 4], _HALVES) for i in range(4))
+        ab, cd = added(a, b, _QUARTERS), added(c, d, _QUARTERS)
+        return added(ab, cd, _EIGHTHS)
+
+    return _LANES(lanes), code
+
+
+def _keep_last(_typing: Any, lanes: Any, count: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        counts = ir.VectorType(_INDEX, WIDTH)
+        empty = ir.Constant(counts, ir.Undefined)
+        count = builder.insert_element(empty, builder.trunc(args[1], _INDEX), _INDEX(0))
+        count = _picked(builder, count, [0] * WIDTH)
+        kept = builder.icmp_signed("<=", ir.Constant(counts, list(range(WIDTH, 0, -1))), count)
+        return builder.select(kept, args[0], _constant(0.0))
+
+    return _LANES(_LANES, types.int64), code
 
 
 def _where(comparison: str, unordered: bool) -> Any:
@@ -144,7 +184,8 @@ def _arithmetic(instruction: str) -> Any:
 
 
 _add, _multiply, _divide = (intrinsic(_arithmetic(name)) for name in ("fadd", "fmul", "fdiv"))
-_loaded, _stored, _splatted, _totalled = map(intrinsic, (_load, _store, _splat, _total))
+_loaded, _stored, _splatted, _spread_out = map(intrinsic, (_load, _store, _splat, _spread))
+_totalled, _kept_last = map(intrinsic, (_totals, _keep_last))
 _positive = intrinsic(_where(">", unordered=True))
 _not_zero = intrinsic(_where("!=", unordered=True))
 
@@ -166,7 +207,9 @@ def _are_lanes(*kinds: Any) -> bool:
 overload(load)(lambda row, p: lambda row, p: _loaded(row, p))
 overload(store)(lambda row, p, lanes: lambda row, p, lanes: _stored(row, p, lanes))
 overload(splat)(lambda value: lambda value: _splatted(value))
-overload(total)(lambda lanes: lambda lanes: _totalled(lanes))
+overload(spread)(lambda lanes: lambda lanes: _spread_out(lanes))
+overload(totals)(lambda lanes: lambda lanes: _totalled(lanes))
+overload(keep_last)(lambda lanes, count: lambda lanes, count: _kept_last(lanes, count))
 overload(where_positive)(lambda test, lanes: lambda test, lanes: _positive(test, lanes))
 overload(where_not_zero)(lambda test, lanes: lambda test, lanes: _not_zero(test, lanes))
 _operator(operator.add, _add)

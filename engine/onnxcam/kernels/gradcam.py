@@ -7,20 +7,21 @@ from typing import Any
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
 from onnxcam.kernels.normalise import finish
-from onnxcam.kernels.pooling import four_means, mean
-from onnxcam.kernels.weighted_sum import GROUP, add_group, add_scaled, clear
+from onnxcam.kernels.pooling import eight_means, mean
+from onnxcam.kernels.weighted_sum import add_scaled, start_map
+
+
+@part
+def means(_activation: Any, gradient: Any, c: int, size: int) -> Any:
+    """The weights of the channels c to c + 7, as lanes: equation 1 of arXiv 1610.02391."""
+    return eight_means(gradient, c, size)
 
 
 @part
 def gradcam_map(activation: Any, gradient: Any, out: Any) -> None:
     """Equations 1 and 2 of arXiv 1610.02391, before the ReLU; float32 [C, P] twice -> [P]."""
-    clear(out)
-    channels = activation.shape[0]
-    whole = channels - channels % GROUP
-    for c in range(0, whole, GROUP):
-        weights = four_means(gradient, c) + four_means(gradient, c + 4)
-        add_group(activation[c : c + GROUP], weights, out)
-    for c in range(whole, channels):
+    whole = start_map(means, activation, gradient, out)
+    for c in range(whole, activation.shape[0]):
         add_scaled(mean(gradient[c]), activation[c], out)
 
 

@@ -16,10 +16,19 @@ import numpy as np
 
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
-from onnxcam.kernels.float_lanes import load, splat, total, where_not_zero, where_positive
+from onnxcam.kernels.float_lanes import (
+    WIDTH,
+    keep_last,
+    load,
+    splat,
+    spread,
+    totals,
+    where_not_zero,
+    where_positive,
+)
 from onnxcam.kernels.normalise import finish
-from onnxcam.kernels.pooling import BLOCK, four_sums
-from onnxcam.kernels.weighted_sum import GROUP, add_group, add_scaled, clear
+from onnxcam.kernels.pooling import BLOCK, eight_sums, unseen
+from onnxcam.kernels.weighted_sum import add_scaled, start_map
 
 TWO = np.float32(2.0)
 ZERO = np.float32(0.0)
@@ -40,42 +49,41 @@ def terms(g: Any, sum_: Any) -> Any:
 
 
 @part
-def four_weights(activation: Any, gradient: Any, c: int) -> Any:
-    """Equation 5 for the channels c to c + 3."""
-    size = gradient.shape[1]
-    whole = size - size % 8
-    row_0, row_1, row_2, row_3 = gradient[c], gradient[c + 1], gradient[c + 2], gradient[c + 3]
-    s_0, s_1, s_2, s_3 = four_sums(activation, c)
-    v_0, v_1, v_2, v_3 = splat(s_0), splat(s_1), splat(s_2), splat(s_3)
+def four_weights(gradient: Any, c: int, size: int, s_0: Any, s_1: Any, s_2: Any, s_3: Any) -> Any:
+    """`four_sums` of the `terms` of each channel, by its S."""
+    last = size - WIDTH
+    row_0, row_1, row_2, row_3 = c * size, (c + 1) * size, (c + 2) * size, (c + 3) * size
     all_0 = all_1 = all_2 = all_3 = splat(ZERO)
-    for start in range(0, whole, BLOCK):
+    for start in range(0, last, BLOCK):
         sum_0 = sum_1 = sum_2 = sum_3 = splat(ZERO)
-        for p in range(start, min(start + BLOCK, whole), 8):
-            sum_0 = sum_0 + terms(load(row_0, p), v_0)
-            sum_1 = sum_1 + terms(load(row_1, p), v_1)
-            sum_2 = sum_2 + terms(load(row_2, p), v_2)
-            sum_3 = sum_3 + terms(load(row_3, p), v_3)
+        for p in range(start, min(start + BLOCK, last), WIDTH):
+            sum_0 = sum_0 + terms(load(gradient, row_0 + p), s_0)
+            sum_1 = sum_1 + terms(load(gradient, row_1 + p), s_1)
+            sum_2 = sum_2 + terms(load(gradient, row_2 + p), s_2)
+            sum_3 = sum_3 + terms(load(gradient, row_3 + p), s_3)
         all_0, all_1, all_2, all_3 = all_0 + sum_0, all_1 + sum_1, all_2 + sum_2, all_3 + sum_3
-    one_0, one_1, one_2, one_3 = total(all_0), total(all_1), total(all_2), total(all_3)
-    for p in range(whole, size):
-        one_0 += term(row_0[p], s_0)
-        one_1 += term(row_1[p], s_1)
-        one_2 += term(row_2[p], s_2)
-        one_3 += term(row_3[p], s_3)
-    return one_0, one_1, one_2, one_3
+    return (
+        all_0 + keep_last(terms(load(gradient, row_0 + last), s_0), unseen(size)),
+        all_1 + keep_last(terms(load(gradient, row_1 + last), s_1), unseen(size)),
+        all_2 + keep_last(terms(load(gradient, row_2 + last), s_2), unseen(size)),
+        all_3 + keep_last(terms(load(gradient, row_3 + last), s_3), unseen(size)),
+    )
+
+
+@part
+def weights(activation: Any, gradient: Any, c: int, size: int) -> Any:
+    """Equation 5 for the channels c to c + 7, as lanes."""
+    s = spread(eight_sums(activation, c, size))
+    low = four_weights(gradient, c, size, s[0], s[1], s[2], s[3])
+    high = four_weights(gradient, c + 4, size, s[4], s[5], s[6], s[7])
+    return totals(low + high)
 
 
 @part
 def gradcam_plusplus_map(activation: Any, gradient: Any, out: Any) -> None:
     """Equations 5 and 19 of arXiv 1710.11063; float32 [C, P] twice -> [P]."""
-    clear(out)
-    channels = activation.shape[0]
-    whole = channels - channels % GROUP
-    for c in range(0, whole, GROUP):
-        low = four_weights(activation, gradient, c)
-        high = four_weights(activation, gradient, c + 4)
-        add_group(activation[c : c + GROUP], low + high, out)
-    for c in range(whole, channels):
+    whole = start_map(weights, activation, gradient, out)
+    for c in range(whole, activation.shape[0]):
         sum_ = ZERO
         for p in range(activation.shape[1]):
             sum_ += activation[c, p]

@@ -1,4 +1,8 @@
-"""XGrad-CAM: channels weighted by the mean of their gradient, itself weighted by activation."""
+"""XGrad-CAM: channels weighted by the mean of their gradient, itself weighted by activation.
+
+Both sums of a channel come from one pass over it, two channels at once: with a pass for each sum,
+four channels at once, [2048, 49] took 8 % longer, [64, 3136] 20 %.
+"""
 
 from __future__ import annotations
 
@@ -8,49 +12,56 @@ import numpy as np
 
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
-from onnxcam.kernels.float_lanes import load, splat, total
+from onnxcam.kernels.float_lanes import (
+    WIDTH,
+    keep_last,
+    load,
+    splat,
+    totals,
+    where_not_zero,
+)
 from onnxcam.kernels.normalise import finish
-from onnxcam.kernels.pooling import BLOCK, four_sums
-from onnxcam.kernels.weighted_sum import GROUP, add_group, add_scaled, clear
+from onnxcam.kernels.pooling import BLOCK, unseen
+from onnxcam.kernels.weighted_sum import add_scaled, start_map
 
 
 @part
-def ratio(product: Any, sum_: Any) -> Any:
-    """A channel whose activation sums to zero has no weight: after a ReLU it is zero everywhere."""
-    return product / sum_ if sum_ != 0.0 else np.float32(0.0)
-
-
-@part
-def four_products(left: Any, right: Any, c: int) -> Any:
-    """Sums of ``left * right`` over the rows c to c + 3, float32 [C, P] both, as float32."""
-    size = left.shape[1]
-    whole = size - size % 8
-    row_0, row_1, row_2, row_3 = left[c], left[c + 1], left[c + 2], left[c + 3]
-    by_0, by_1, by_2, by_3 = right[c], right[c + 1], right[c + 2], right[c + 3]
+def two_rows(left: Any, right: Any, c: int, size: int) -> Any:
+    """As `four_sums`, for the rows c and c + 1: both of `left`, then of ``left * right``."""
+    last = size - WIDTH
+    row_0, row_1 = c * size, (c + 1) * size
     all_0 = all_1 = all_2 = all_3 = splat(0.0)
-    for start in range(0, whole, BLOCK):
+    for start in range(0, last, BLOCK):
         sum_0 = sum_1 = sum_2 = sum_3 = splat(0.0)
-        for p in range(start, min(start + BLOCK, whole), 8):
-            sum_0 = sum_0 + load(row_0, p) * load(by_0, p)
-            sum_1 = sum_1 + load(row_1, p) * load(by_1, p)
-            sum_2 = sum_2 + load(row_2, p) * load(by_2, p)
-            sum_3 = sum_3 + load(row_3, p) * load(by_3, p)
+        for p in range(start, min(start + BLOCK, last), WIDTH):
+            left_0, left_1 = load(left, row_0 + p), load(left, row_1 + p)
+            sum_0 = sum_0 + left_0
+            sum_1 = sum_1 + left_1
+            sum_2 = sum_2 + left_0 * load(right, row_0 + p)
+            sum_3 = sum_3 + left_1 * load(right, row_1 + p)
         all_0, all_1, all_2, all_3 = all_0 + sum_0, all_1 + sum_1, all_2 + sum_2, all_3 + sum_3
-    one_0, one_1, one_2, one_3 = total(all_0), total(all_1), total(all_2), total(all_3)
-    for p in range(whole, size):
-        one_0 += row_0[p] * by_0[p]
-        one_1 += row_1[p] * by_1[p]
-        one_2 += row_2[p] * by_2[p]
-        one_3 += row_3[p] * by_3[p]
-    return one_0, one_1, one_2, one_3
+    left_0, left_1 = load(left, row_0 + last), load(left, row_1 + last)
+    return (
+        all_0 + keep_last(left_0, unseen(size)),
+        all_1 + keep_last(left_1, unseen(size)),
+        all_2 + keep_last(left_0 * load(right, row_0 + last), unseen(size)),
+        all_3 + keep_last(left_1 * load(right, row_1 + last), unseen(size)),
+    )
 
 
 @part
-def four_ratios(activation: Any, gradient: Any, c: int) -> Any:
-    """The weights of the channels c to c + 3."""
-    sum_0, sum_1, sum_2, sum_3 = four_sums(activation, c)
-    by_0, by_1, by_2, by_3 = four_products(activation, gradient, c)
-    return ratio(by_0, sum_0), ratio(by_1, sum_1), ratio(by_2, sum_2), ratio(by_3, sum_3)
+def ratios(activation: Any, gradient: Any, c: int, size: int) -> Any:
+    """The weights of the channels c to c + 7, as lanes.
+
+    A channel whose activation sums to zero has weight zero: after a ReLU it is zero everywhere.
+    """
+    a_0, a_1, p_0, p_1 = two_rows(activation, gradient, c, size)
+    a_2, a_3, p_2, p_3 = two_rows(activation, gradient, c + 2, size)
+    a_4, a_5, p_4, p_5 = two_rows(activation, gradient, c + 4, size)
+    a_6, a_7, p_6, p_7 = two_rows(activation, gradient, c + 6, size)
+    sums = totals((a_0, a_1, a_2, a_3, a_4, a_5, a_6, a_7))
+    products = totals((p_0, p_1, p_2, p_3, p_4, p_5, p_6, p_7))
+    return where_not_zero(sums, products / sums)
 
 
 @part
@@ -59,14 +70,8 @@ def xgradcam_map(activation: Any, gradient: Any, out: Any) -> None:
 
     The weights of arXiv 2008.02312, before the ReLU.
     """
-    clear(out)
-    channels = activation.shape[0]
-    whole = channels - channels % GROUP
-    for c in range(0, whole, GROUP):
-        low = four_ratios(activation, gradient, c)
-        high = four_ratios(activation, gradient, c + 4)
-        add_group(activation[c : c + GROUP], low + high, out)
-    for c in range(whole, channels):
+    whole = start_map(ratios, activation, gradient, out)
+    for c in range(whole, activation.shape[0]):
         total_ = 0.0
         product = 0.0
         for p in range(activation.shape[1]):
