@@ -214,18 +214,18 @@ def paint_between(
     target: int,
 ) -> None:
     """`count` bytes (a multiple of 32) of 4 or 8 rows, from the colours `top` to `bottom`."""
-    share, further, on = lanes.fill(65536 // rows), picture.strides[0], out.strides[0]
+    further, on = picture.strides[0], out.strides[0]
     if rows == 4:
         for k in range(0, count, 32):
             color = lanes.load(ends, top + k)
             change = lanes.subtract(lanes.load(ends, bottom + k), color)
-            change = lanes.multiply_high_signed(change, share)
+            change = lanes.right_signed(change, 2)
             paint_four(picture, source + k, weights, color, change, out, target + k)
     else:
         for k in range(0, count, 32):
             color = lanes.load(ends, top + k)
             change = lanes.subtract(lanes.load(ends, bottom + k), color)
-            change = lanes.multiply_high_signed(change, share)
+            change = lanes.right_signed(change, 3)
             start, at = source + k, target + k
             color = paint_four(picture, start, weights, color, change, out, at)
             start, at = start + 4 * further, at + 4 * on
@@ -249,11 +249,11 @@ def paint_one(
     tail: Any,
 ) -> None:
     """The bytes `begin` (a multiple of 32) to `count` of row `ahead` of those of a group."""
-    share, many = lanes.fill(65536 // rows), lanes.fill(ahead)
+    bits, many = 2 if rows == 4 else 3, lanes.fill(ahead)
     for k in range(begin, count, 32):
         color = lanes.load(ends, top + k)
         change = lanes.subtract(lanes.load(ends, bottom + k), color)
-        change = lanes.multiply_high_signed(change, share)
+        change = lanes.right_signed(change, bits)
         color = lanes.add(color, lanes.multiply(change, many))
         if k + 32 <= count:
             paint_block(picture, source + k, weights, color, out, target + k)
