@@ -110,10 +110,19 @@ def find_indices(
 
 
 @part
-def pick(indices: Any, count: int, entries: Any, first: int, channels: int, out: Any) -> None:
-    """The entries of `count` indices, one behind the other."""
-    for x in range(count):
-        lanes.copy_entry(entries, first + int(indices[x]), out, channels * x)
+def pick(
+    indices: Any, count: int, entries: Any, first: int, channels: int, out: Any, at: int
+) -> None:
+    """The entries of `count` indices, one behind the other, at ``out[at]`` and so on.
+
+    With the number of channels as a constant the loops take 20 % less.
+    """
+    if channels == 3:
+        for x in range(count):
+            lanes.copy_entry(entries, first + int(indices[x]), out, at + 3 * x)
+    else:
+        for x in range(count):
+            lanes.copy_entry(entries, first + int(indices[x]), out, at + 4 * x)
 
 
 @part
@@ -217,14 +226,14 @@ def paint_between(
     further, on = picture.strides[0], out.strides[0]
     if rows == 4:
         for k in range(0, count, 32):
-            color = lanes.load(ends, top + k)
-            change = lanes.subtract(lanes.load(ends, bottom + k), color)
+            color = lanes.cross(lanes.load(ends, top + k))
+            change = lanes.subtract(lanes.cross(lanes.load(ends, bottom + k)), color)
             change = lanes.right_signed(change, 2)
             paint_four(picture, source + k, weights, color, change, out, target + k)
     else:
         for k in range(0, count, 32):
-            color = lanes.load(ends, top + k)
-            change = lanes.subtract(lanes.load(ends, bottom + k), color)
+            color = lanes.cross(lanes.load(ends, top + k))
+            change = lanes.subtract(lanes.cross(lanes.load(ends, bottom + k)), color)
             change = lanes.right_signed(change, 3)
             start, at = source + k, target + k
             color = paint_four(picture, start, weights, color, change, out, at)
@@ -251,8 +260,8 @@ def paint_one(
     """The bytes `begin` (a multiple of 32) to `count` of row `ahead` of those of a group."""
     bits, many = 2 if rows == 4 else 3, lanes.fill(ahead)
     for k in range(begin, count, 32):
-        color = lanes.load(ends, top + k)
-        change = lanes.subtract(lanes.load(ends, bottom + k), color)
+        color = lanes.cross(lanes.load(ends, top + k))
+        change = lanes.subtract(lanes.cross(lanes.load(ends, bottom + k)), color)
         change = lanes.right_signed(change, bits)
         color = lanes.add(color, lanes.multiply(change, many))
         if k + 32 <= count:
@@ -272,21 +281,15 @@ def color_row(
     channels: int,
     entries: Any,
     indices: Any,
-    colors: Any,
     ends: Any,
     at: int,
 ) -> None:
-    """The colours of one row at ``ends[at]`` and so on, in the order `lanes.CROSSED`."""
+    """The colours of one row at ``ends[at]`` and so on."""
     length = levels.shape[1]
     for x in range(0, width, STRIP):
         count = min(STRIP, width - x)
         find_indices(levels, base * length + x, DIFFERENCE * length + x, fraction, count, indices)
-        if channels == 3:
-            pick(indices, count, entries, 0, 3, colors)
-        else:
-            pick(indices, count, entries, 0, 4, colors)
-        for k in range(0, count * channels, 32):
-            lanes.store(ends, at + x * channels + k, lanes.cross(lanes.load(colors, k)))
+        pick(indices, count, entries, 0, channels, ends, at + x * channels)
 
 
 @part
@@ -311,14 +314,9 @@ def paint_exact(
     for x in range(0, width, STRIP):
         count = min(STRIP, width - x)
         find_indices(levels, base * length + x, DIFFERENCE * length + x, fraction, count, indices)
-        if channels == 3:  # a constant: 20 % less for the loop
-            pick(indices, count, entries, 0, 3, colors)
-            if follow:
-                pick(indices, count, entries, 256, 3, shares)
-        else:
-            pick(indices, count, entries, 0, 4, colors)
-            if follow:
-                pick(indices, count, entries, 256, 4, shares)
+        pick(indices, count, entries, 0, channels, colors, 0)
+        if follow:
+            pick(indices, count, entries, 256, channels, shares, 0)
         n, k = count * channels, x * channels
         if picture.shape[2] == 1:
             to_rgb(picture, source + x, count, rgb)
@@ -440,13 +438,13 @@ def overlay_colors(
             if held_row != group:
                 base, fraction = nearest_level(position(group, top, bottom, h), j, h)
                 color_row(
-                    levels, base, fraction, width, channels, entries, indices, colors, ends,
+                    levels, base, fraction, width, channels, entries, indices, ends,
                     which * size,
                 )  # fmt: skip
             held_row = group + rows
             base, fraction = nearest_level(position(held_row, top, bottom, h), j, h)
             color_row(
-                levels, base, fraction, width, channels, entries, indices, colors, ends,
+                levels, base, fraction, width, channels, entries, indices, ends,
                 (1 - which) * size,
             )  # fmt: skip
             above, under = which * size, (1 - which) * size
