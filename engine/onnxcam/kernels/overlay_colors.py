@@ -17,6 +17,11 @@ instead for the lookups: 4-byte entries, two pixels to a store, and a second mul
 blend, the same; eight indices to a load, 5 % less; indices in float32, 20 % more; half of a row's
 blend between the lookups of the other, 10 % less here and twice as much elsewhere. For what is
 interpolated: sixteen rows at once, 8 % more (as many streams to memory).
+
+On an AMD Zen 3 1280x720 takes 630 us looked up, 320 interpolated: a third of that for lookups (1.1
+cycles each), 55 % for blending. A quarter and an eighth of a change are shifts: multiplied by a
+constant, which LLVM does 32 bits wide, they took 8 % more; another pass over looked-up colours, to
+put them into the order `CROSSED`, 6 %.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ from onnxcam.kernels.map_rows import (
     first_inside,
     first_row,
     fraction_of,
+    nearest_level,
     place_columns,
     position,
     quantise,
@@ -323,14 +329,6 @@ def paint_exact(
             paint_row(rgb, 0, n, shares, step, colors, out, target + k, tail)
         else:
             paint_row(picture, source + k, n, shares, step, colors, out, target + k, tail)
-
-
-@part
-def nearest_level(v: float, j: int, rows: int) -> tuple[int, int]:
-    """Of the height v, between the map's rows j and j + 1: the nearer one's place, the rest."""
-    if v - j < 0.5:
-        return max(j, 0) % 2, fraction_of(v - j)
-    return min(j + 1, rows - 1) % 2, fraction_of(v - j - 1.0)
 
 
 @kernel
