@@ -178,3 +178,14 @@ def enlarged_row(
 def fraction_of(part_of_row: float) -> int:
     """A part of a row, -0.5 to 0.5, as a signed number of 65536ths for `multiply_high_signed`."""
     return min(max(int(part_of_row * 65536.0 + 32768.5) - 32768, -32768), 32767)
+
+
+@part
+def nearest_level(v: float, j: int, rows: int) -> tuple[int, int]:
+    """Of the height v, between the map's rows j and j + 1: the nearer one's place, the rest.
+
+    Even rows of the map have place 0, odd ones 1.
+    """
+    if v - j < 0.5:
+        return max(j, 0) % 2, fraction_of(v - j)
+    return min(j + 1, rows - 1) % 2, fraction_of(v - j - 1.0)

@@ -13,6 +13,12 @@ at a time, its slopes interpolated anew (22 instructions, bytes at even and odd 
 same at once, bytes widened and narrowed by the unpack and pack instructions, 215; four rows 203.
 Half a level for rounding costs no instruction: it is put below the picture's byte before that is
 weighted. SSE2: 490 us against 530.
+
+An AMD Zen 3 takes 1.6 ns for 32 bytes in its first cache and 1.7 at 1280x720: what counts is the
+arithmetic (17.7 instructions, at most four a cycle), not memory. 2, 4 or 16 rows at once are the
+same to 4 % there, four for what is left of eight too; prefetching 512 bytes ahead 40 % more.
+Stores past the caches take 30 % less at 3840x2160 where rows begin at multiples of 64 bytes, but
+ten times as long where they do not (NumPy's arrays): eight half-written lines are too many.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from onnxcam.kernels.map_rows import (
     first_inside,
     first_row,
     fraction_of,
+    nearest_level,
     place_columns,
     position,
     quantise,
@@ -292,13 +299,11 @@ def overlay_jet(
         end = min(end, last)
         while y < end:
             group = begin + (y - begin) // step * step
-            base, fraction, change = BACKGROUND * length, 0, 0
+            level, fraction, change = BACKGROUND, 0, 0
             if j > -2:
-                v, change = position(group, top, bottom, h) - j, pace
-                if v < 0.5:
-                    base, fraction = max(j, 0) % 2 * length, fraction_of(v)
-                else:
-                    base, fraction = min(j + 1, h - 1) % 2 * length, fraction_of(v - 1.0)
+                level, fraction = nearest_level(position(group, top, bottom, h), j, h)
+                change = pace
+            base = level * length
             done, rows = 0, min(group + step, end) - y
             if rows == GROUP and picture.shape[2] == 3:
                 done = count // 32 * 32

@@ -113,6 +113,7 @@ def dispatch_source(target: Target, version: str, build: str) -> str:
     if several:
         names = [variant for variant, _ in target.variants]
         parts += [_passing_on(each, names) for kernel in TABLE for each in functions(kernel)]
+    parts.append(_call())
     return "\n".join(parts)
 
 
@@ -125,6 +126,16 @@ def _error_text() -> str:
     cases.append('    default: return "unknown error code";')
     head = f"ONNXCAM_API const char *{PREFIX}error_text(int32_t code) {{\n    switch (code) {{\n"
     return head + "\n".join(cases) + "\n    }\n}\n"
+
+
+def _call() -> str:
+    lines = [f"ONNXCAM_API int32_t {PREFIX}call(int32_t kernel, const {PREFIX}value *arguments) {{"]
+    lines.append("    switch (kernel) {")
+    for number, kernel in enumerate(TABLE):
+        function = next(functions(kernel))
+        given = [f"arguments[{i}].{each.packed}" for i, each in enumerate(function.arguments)]
+        lines.append(f"    case {number}: return {function.name}({', '.join(given)});")
+    return "\n".join([*lines, "    default: return ONNXCAM_ERROR_VALUE;", "    }", "}", ""])
 
 
 def _passing_on(function: Function, variants: Sequence[str]) -> str:

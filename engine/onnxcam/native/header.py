@@ -63,6 +63,12 @@ ONNXCAM_API int32_t {PREFIX}variant(void);
 /* Use another variant, in all threads: for tests and measurements.
  * {PREFIX.upper()}ERROR_VARIANT if there is none of this number or the processor can't run it. */
 ONNXCAM_API int32_t {PREFIX}set_variant(int32_t variant);
+
+/* A kernel by its number in this header, from 0, with its arguments side by side, 8 bytes each:
+ * for languages in which passing an argument is slow.
+ * {PREFIX.upper()}ERROR_VALUE if there is no kernel of this number. */
+typedef union {PREFIX}value {{ int64_t whole; double real; void *address; }} {PREFIX}value;
+ONNXCAM_API int32_t {PREFIX}call(int32_t kernel, const {PREFIX}value *arguments);
 """
 
 

@@ -38,6 +38,13 @@ class Argument(NamedTuple):
     source: Parameter | None = None
 
     @property
+    def packed(self) -> str:
+        """Its member of the header's union of values."""
+        if self.kind in ("pointer", "scratch"):
+            return "address"
+        return "real" if self.dtype.startswith("float") else "whole"
+
+    @property
     def declaration(self) -> str:
         """As in a C prototype."""
         if self.kind == "scratch":

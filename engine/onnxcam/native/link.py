@@ -14,7 +14,7 @@ from onnxcam.native.table import TABLE
 from onnxcam.native.targets import Target
 
 _CACHES = ("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR")
-_OTHERS = ("error_text", "version", "build_id", "variant", "set_variant")
+_OTHERS = ("error_text", "version", "build_id", "variant", "set_variant", "call")
 
 
 def link(target: Target, objects: Sequence[Path], dispatch: Path, library: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import numpy as np
 from onnxcam.errors import InputError, OnnxcamError
 from onnxcam.native.build_id import build_id, in_checkout, interface_id
 from onnxcam.native.interface import PREFIX, Function, functions, room, row_bytes
-from onnxcam.native.table import SIZE_IN_BYTES, Array, Kernel
+from onnxcam.native.table import SIZE_IN_BYTES, TABLE, Array, Kernel
 
 _LIBRARY_NAMES = {"win32": "onnxcam.dll", "darwin": "libonnxcam.dylib"}
 INSTALLED = Path(__file__).parent / "lib" / _LIBRARY_NAMES.get(sys.platform, "libonnxcam.so")
@@ -30,6 +31,9 @@ _C_TYPES = {
     "float64": ctypes.c_double,
     "size": ctypes.c_ssize_t,
 }
+# ctypes takes 0.15 us for each argument, which is 3.3 us for the 21 of `overlay_jet`; packed into
+# one block they take 0.6.
+_FORMATS = {"address": "Q", "whole": "q", "real": "d"}
 
 
 class LibraryError(OnnxcamError):
@@ -51,6 +55,8 @@ class Library:
         try:
             self._library = ctypes.CDLL(str(path))
             found = self._text("build_id")
+            self._call = self._library[PREFIX + "call"]
+            self._call.argtypes = [ctypes.c_int32, ctypes.c_char_p]
         except (OSError, AttributeError) as error:
             raise LibraryError(f"library '{path}': cannot be loaded ({error})") from error
         if found.split("-")[0] != interface_id():
@@ -85,7 +91,9 @@ class Library:
         scope: dict[str, Any] = {"address": _address, "has_rows": _has_rows}
         scope["check"] = self._check
         scope["work_space"] = work_space
-        scope["function"] = self.prototype(next(functions(kernel)))
+        arguments = next(functions(kernel)).arguments
+        scope["pack"] = struct.Struct("=" + "".join(_FORMATS[a.packed] for a in arguments)).pack
+        scope["call"] = self._call
         for array in kernel.arrays:
             fit = _Fit(kernel, array)
             scope |= {f"fit_{array.name}": fit.correct, f"dtype_{array.name}": fit.dtype}
@@ -218,7 +226,7 @@ def _lines(kernel: Kernel) -> Iterator[str]:
         yield f"    space = work_space({room(kernel)})"
         given += ["space.address", "space.size"]
     given += kernel.size_names
-    yield f"    code = function({', '.join(given)})"
+    yield f"    code = call({TABLE.index(kernel)}, pack({', '.join(given)}))"
     yield "    if code:"
     yield f"        check(code, {kernel.name!r})"
 
