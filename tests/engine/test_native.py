@@ -158,6 +158,12 @@ def test_error_code_becomes_an_exception(library):
         )
 
 
+def test_unknown_kernel_numbers_are_refused(library):
+    for number in (-1, len(TABLE)):
+        with pytest.raises(InputError, match=f"call: {codes.VALUE.text}"):
+            library._check(library._call(number, b""), "call")
+
+
 def test_unknown_variants_are_refused(library, variants):
     for number in (-1, len(variants), 99):
         with pytest.raises(InputError, match=codes.VARIANT.text):
