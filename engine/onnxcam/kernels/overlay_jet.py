@@ -18,7 +18,7 @@ An AMD Zen 3 takes 1.6 ns for 32 bytes in its first cache and 1.7 at 1280x720: w
 arithmetic (17.7 instructions, at most four a cycle), not memory. 2, 4 or 16 rows at once are the
 same to 4 % there, four for what is left of eight too; prefetching 512 bytes ahead 40 % more.
 Stores past the caches take 30 % less at 3840x2160 where rows begin at multiples of 64 bytes, but
-ten times as long where they do not (NumPy's arrays): eight half-written lines are too many.
+four times as long where they do not (NumPy's arrays): eight half-written lines are too many.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Target:
 
 _X86 = (("sse2", ""), ("avx2", "+avx2"))
 # ONNX Runtime's own WebAssembly asks for SIMD too. 451x300 pixels with it and without: JET 1.1 and
-# 3.5 ms, to a tensor of 224x224 1.0 and 2.7 ms; and the library is two thirds of the size.
+# 3.5 ms; and the library is two thirds of the size.
 _WASM = (("simd128", "+simd128"),)
 _ROWS = (
     Target(
