@@ -4,8 +4,8 @@ A byte times a weight of 23 bits needs 32, and processors multiply 32 bits slowl
 as two halves of 16 bits, and bytes in pairs of one colour: x86 multiplies and adds such pairs in
 one instruction (pmaddwd; of WebAssembly's, `i32x4.dot_i16x8_s`, see `onnxcam.native.codegen`).
 640x480 to 224x224 by way of 341x256: rows of three colours 0.19 ms on a Zen 3, 0.34 with 32-bit
-products of eight pixels at a time, half of whose weights were zero. As in `float_lanes`, each operation is
-also a NumPy function, and integers have the same sum in whatever order.
+products of eight pixels at a time, half of whose weights were zero. As in `float_lanes`, each
+operation is also a NumPy function, and integers have the same sum in whatever order.
 """
 
 from __future__ import annotations
