@@ -24,7 +24,8 @@ import onnx_ir as ir
 from onnxcam_export.gradient.ops import Ops
 from onnxcam_export.gradient.shapes import dims, int_attribute, ints_attribute, reversed_along
 
-# How a product reads a weight; it tells too which axis, from the first, is reversed to part it.
+# How a product reads a weight; it tells too which axis, from the first (of a convolution's) or the
+# last, is reversed to part it.
 _STORED, _TRANSPOSED, _UNKNOWN = 0, 1, 2
 # Operator -> how, and the position of the weight. The gradient of one reads it the other way.
 _PRODUCTS = {
@@ -139,7 +140,7 @@ def _part(
         return
     axis = reading.how % 2
     if "Conv" not in reading.product.op_type:
-        axis = len(dims(value)) - 1 - axis
+        axis = -1 - axis
     key = (value, axis)
     if key not in parted:
         parted[key] = reversed_along(op, reversed_along(op, value, [axis]), [axis])
