@@ -24,17 +24,20 @@ _MODULES = (
 def importing() -> Iterator[None]:
     """Let a thread import them during the block; when it ends they are all there.
 
-    What fails to be imported is left to whoever needs it: there it fails again, and is told.
+    What fails to be imported is left to whoever needs it: there it fails again, and is told. So is
+    everything where the system has no thread left to give.
     """
     if all(name in sys.modules for name in _MODULES):
         yield
         return
     thread = threading.Thread(target=_import_all, name="onnxcam imports")
-    thread.start()
+    with suppress(RuntimeError):  # can't start new thread
+        thread.start()
     try:
         yield
     finally:
-        thread.join()  # a process that forks now must not inherit half an import
+        if thread.ident is not None:
+            thread.join()  # a process that forks now must not inherit half an import
 
 
 def _import_all() -> None:

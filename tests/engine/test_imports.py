@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import onnxcam
 from helpers_explaining import HandMade
+from onnxcam import meanwhile
 
 FORBIDDEN = {"onnx", "onnx_ir", "torch", "keras", "tensorflow", "cv2", "matplotlib"}
 REPORT = "import sys; print(*(name for name in sys.modules if '.' not in name))"
@@ -104,3 +106,12 @@ def test_kernels_without_a_cache_folder(tmp_path):
     home = str(tmp_path / "home")
     printed = run(code, HOME=home, XDG_CACHE_HOME=home, NUMBA_CACHE_DIR="")
     assert printed.split(maxsplit=1) == [str(package / "__init__.py"), "[2.0, 2.0]\n"]
+
+
+def test_an_engine_loads_where_no_thread_can_start(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(meanwhile, "_MODULES", ("onnxcam.not_imported_yet",))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert onnxcam.Engine(HandMade().bytes()).contract
