@@ -37,7 +37,7 @@ class _LanesType(types.Type):  # type: ignore[misc]
         super().__init__(name="Lanes")
 
 
-_lanes = _LanesType()
+lanes_type = _LanesType()
 _I1, _I8, _I16, _I32 = (ir.IntType(bits) for bits in (1, 8, 16, 32))
 _VECTOR = ir.VectorType(_I16, LANES)
 _WIDE = ir.VectorType(_I32, LANES)
@@ -59,8 +59,8 @@ _TYPERS: dict[int, Callable[[Any], Callable[..., Any]]] = {
 }
 
 
-def _compiles_to(
-    build: Callable[..., Any], arguments: tuple[Any, ...], result: Any = _lanes
+def compiles_to(
+    build: Callable[..., Any], arguments: tuple[Any, ...], result: Any = lanes_type
 ) -> Callable[[_Function], _Function]:
     """Say what a function becomes inside a kernel: `build(builder, *operands)`.
 
@@ -96,13 +96,13 @@ def _constant(value: int, kind: ir.VectorType = _VECTOR) -> ir.Constant:
     return ir.Constant(kind, [value] * LANES)
 
 
-def _load(builder: Any, pointer: Any, kind: Any) -> Any:
+def load_vector(builder: Any, pointer: Any, kind: Any) -> Any:
     value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
     value.align = 1
     return value
 
 
-def _store(builder: Any, pointer: Any, value: Any) -> None:
+def store_vector(builder: Any, pointer: Any, value: Any) -> None:
     builder.store(value, builder.bitcast(pointer, value.type.as_pointer())).align = 1
 
 
@@ -123,7 +123,7 @@ def _call(name: str, *more: ir.Constant) -> Callable[..., Any]:
     return build
 
 
-def _high_half(extend: str) -> Callable[..., Any]:
+def high_half(extend: str) -> Callable[..., Any]:
     def build(builder: Any, x: Any, y: Any) -> Any:
         x, y = (getattr(builder, extend)(each, _WIDE) for each in (x, y))
         return builder.trunc(builder.lshr(builder.mul(x, y), _constant(16, _WIDE)), _VECTOR)
@@ -131,24 +131,24 @@ def _high_half(extend: str) -> Callable[..., Any]:
     return build
 
 
-def _clipped_bytes(builder: Any, lanes: Any) -> Any:
+def clipped_bytes(builder: Any, lanes: Any) -> Any:
     # The instruction that narrows clips so by itself, which LLVM sees if both bounds are signed.
     clipped = _call("smax")(builder, lanes, _constant(0))
     return builder.trunc(_call("smin")(builder, clipped, _constant(255)), _BYTES)
 
 
 def _narrow(builder: Any, pointer: Any, lanes: Any) -> None:
-    _store(builder, pointer, _clipped_bytes(builder, lanes))
+    store_vector(builder, pointer, clipped_bytes(builder, lanes))
 
 
 def _narrow_crossed(builder: Any, pointer: Any, lanes: Any) -> None:
-    found = _clipped_bytes(builder, lanes)
+    found = clipped_bytes(builder, lanes)
     order = ir.Constant(_WIDE, [CROSSED.index(at) for at in range(LANES)])
-    _store(builder, pointer, builder.shuffle_vector(found, found, order))
+    store_vector(builder, pointer, builder.shuffle_vector(found, found, order))
 
 
 def _widen_crossed(builder: Any, pointer: Any, low: Any) -> Any:
-    found, low = _load(builder, pointer, _BYTES), builder.bitcast(low, _TWICE_BYTES)
+    found, low = load_vector(builder, pointer, _BYTES), builder.bitcast(low, _TWICE_BYTES)
     low = builder.shuffle_vector(low, low, ir.Constant(_WIDE, list(range(LANES))))
     mask = [each for at in CROSSED for each in (at, LANES + at)]
     mixed = builder.shuffle_vector(low, found, ir.Constant(_TWICE_WIDE, mask))
@@ -156,7 +156,7 @@ def _widen_crossed(builder: Any, pointer: Any, low: Any) -> Any:
 
 
 def _copy_8(builder: Any, source: Any, target: Any) -> None:
-    _store(builder, target, _load(builder, source, ir.IntType(64)))
+    store_vector(builder, target, load_vector(builder, source, ir.IntType(64)))
 
 
 _Memory = (types.Array, types.Integer)
@@ -168,77 +168,77 @@ _Memory = (types.Array, types.Integer)
 # `at` lies inside.
 
 
-def _flat(array: Any) -> Any:
+def flat(array: Any) -> Any:
     reach = 1 + sum((n - 1) * step for n, step in zip(array.shape, array.strides, strict=True))
     length = -(-reach // array.itemsize)
     return np.lib.stride_tricks.as_strided(array, (length,), (array.itemsize,))
 
 
-@_compiles_to(lambda builder, pointer: builder.load(pointer), _Memory, types.uint8)
+@compiles_to(lambda builder, pointer: builder.load(pointer), _Memory, types.uint8)
 def byte(array: Any, at: int) -> Any:
     """One element of a uint8 array."""
-    return _flat(array)[at]
+    return flat(array)[at]
 
 
-@_compiles_to(
+@compiles_to(
     lambda builder, pointer, value: builder.store(builder.trunc(value, _I8), pointer),
     (*_Memory, types.Integer),
     types.none,
 )
 def put_byte(array: Any, at: int, value: Any) -> None:
     """Set one element of a uint8 array."""
-    _flat(array)[at] = value
+    flat(array)[at] = value
 
 
-@_compiles_to(lambda builder, pointer: _load(builder, pointer, _VECTOR), _Memory)
+@compiles_to(lambda builder, pointer: load_vector(builder, pointer, _VECTOR), _Memory)
 def load(array: Any, at: int) -> Any:
     """32 lanes of an int16 or uint16 array."""
-    return _flat(array)[at : at + LANES].view(np.uint16).copy()
+    return flat(array)[at : at + LANES].view(np.uint16).copy()
 
 
-@_compiles_to(lambda builder, pointer: _load(builder, pointer, _VECTOR), _Memory)
+@compiles_to(lambda builder, pointer: load_vector(builder, pointer, _VECTOR), _Memory)
 def load_8(table: Any, at: int) -> Any:
     """Eight entries of an int64 table as 32 lanes, lowest bits first."""
     return table[at : at + 8].astype("<i8").view("<u2").astype(np.uint16)
 
 
-@_compiles_to(_store, (*_Memory, _lanes), types.none)
+@compiles_to(store_vector, (*_Memory, lanes_type), types.none)
 def store(array: Any, at: int, lanes: Any) -> None:
     """The opposite of `load`."""
-    _flat(array)[at : at + LANES] = lanes.view(array.dtype)
+    flat(array)[at : at + LANES] = lanes.view(array.dtype)
 
 
-@_compiles_to(_widen_crossed, (*_Memory, _lanes))
+@compiles_to(_widen_crossed, (*_Memory, lanes_type))
 def widen_crossed(array: Any, at: int, low: Any) -> Any:
     """32 bytes in the order `CROSSED`, each as the high half of its lane.
 
     The low halves come from `low`, the two bytes of whose lanes are equal.
     """
-    return _flat(array)[at : at + LANES][list(CROSSED)].astype(np.uint16) << 8 | low & 0xFF
+    return flat(array)[at : at + LANES][list(CROSSED)].astype(np.uint16) << 8 | low & 0xFF
 
 
-@_compiles_to(_narrow_crossed, (*_Memory, _lanes), types.none)
+@compiles_to(_narrow_crossed, (*_Memory, lanes_type), types.none)
 def narrow_crossed(array: Any, at: int, lanes: Any) -> None:
     """The opposite: 32 signed lanes as 32 bytes, clipped to 0..255."""
-    _flat(array)[at : at + LANES][list(CROSSED)] = lanes.view(np.int16).clip(0, 255)
+    flat(array)[at : at + LANES][list(CROSSED)] = lanes.view(np.int16).clip(0, 255)
 
 
-@_compiles_to(_narrow, (*_Memory, _lanes), types.none)
+@compiles_to(_narrow, (*_Memory, lanes_type), types.none)
 def store_clipped(array: Any, at: int, lanes: Any) -> None:
     """32 signed lanes as 32 bytes, clipped to 0..255."""
-    _flat(array)[at : at + LANES] = lanes.view(np.int16).clip(0, 255)
+    flat(array)[at : at + LANES] = lanes.view(np.int16).clip(0, 255)
 
 
-@_compiles_to(_copy_8, (*_Memory, *_Memory), types.none)
+@compiles_to(_copy_8, (*_Memory, *_Memory), types.none)
 def copy_8(source: Any, start: int, target: Any, at: int) -> None:
     """Eight elements of a uint8 array to another."""
-    _flat(target)[at : at + 8] = _flat(source)[start : start + 8]
+    flat(target)[at : at + 8] = flat(source)[start : start + 8]
 
 
-@_compiles_to(_copy_8, (*_Memory, *_Memory), types.none)
+@compiles_to(_copy_8, (*_Memory, *_Memory), types.none)
 def copy_entry(table: Any, index: int, array: Any, at: int) -> None:
     """One entry of an int64 table as four elements of a uint16 array, lowest bits first."""
-    _flat(array)[at : at + 4] = table[index : index + 1].astype("<i8").view("<u2")
+    flat(array)[at : at + 4] = table[index : index + 1].astype("<i8").view("<u2")
 
 
 # Work space: parts of one int64 array as arrays of other types.
@@ -285,55 +285,55 @@ carve_int32, carve_float32, carve_uint16, carve_uint8 = (
 # Arithmetic, modulo 65536.
 
 
-@_compiles_to(_fill, (types.Integer,))
+@compiles_to(_fill, (types.Integer,))
 def fill(number: int) -> Any:
     """The same number in every lane."""
     return np.full(LANES, number & 0xFFFF, np.uint16)
 
 
-@_compiles_to(lambda builder, x, y: builder.add(x, y), (_lanes, _lanes))
+@compiles_to(lambda builder, x, y: builder.add(x, y), (lanes_type, lanes_type))
 def add(x: Any, y: Any) -> Any:
     """Sum."""
     return x + y
 
 
-@_compiles_to(lambda builder, x, y: builder.sub(x, y), (_lanes, _lanes))
+@compiles_to(lambda builder, x, y: builder.sub(x, y), (lanes_type, lanes_type))
 def subtract(x: Any, y: Any) -> Any:
     """Difference."""
     return x - y
 
 
-@_compiles_to(lambda builder, x, y: builder.mul(x, y), (_lanes, _lanes))
+@compiles_to(lambda builder, x, y: builder.mul(x, y), (lanes_type, lanes_type))
 def multiply(x: Any, y: Any) -> Any:
     """The lower 16 bits of the product."""
     return x * y
 
 
-@_compiles_to(_call("usub.sat"), (_lanes, _lanes))
+@compiles_to(_call("usub.sat"), (lanes_type, lanes_type))
 def subtract_to_zero(x: Any, y: Any) -> Any:
     """Difference of unsigned lanes, zero where y is the larger one."""
     return x - np.minimum(x, y)
 
 
-@_compiles_to(_call("umin"), (_lanes, _lanes))
+@compiles_to(_call("umin"), (lanes_type, lanes_type))
 def smaller(x: Any, y: Any) -> Any:
     """Minimum of unsigned lanes."""
     return np.minimum(x, y)
 
 
-@_compiles_to(_call("umax"), (_lanes, _lanes))
+@compiles_to(_call("umax"), (lanes_type, lanes_type))
 def larger(x: Any, y: Any) -> Any:
     """Maximum of unsigned lanes."""
     return np.maximum(x, y)
 
 
-@_compiles_to(_call("abs", ir.Constant(_I1, 0)), (_lanes,))
+@compiles_to(_call("abs", ir.Constant(_I1, 0)), (lanes_type,))
 def magnitude(x: Any) -> Any:
     """Absolute value of signed lanes."""
     return np.abs(x.view(np.int16)).view(np.uint16)
 
 
-@_compiles_to(_high_half("zext"), (_lanes, _lanes))
+@compiles_to(high_half("zext"), (lanes_type, lanes_type))
 def multiply_high(x: Any, y: Any) -> Any:
     """The upper 16 bits of the product of unsigned lanes.
 
@@ -343,44 +343,45 @@ def multiply_high(x: Any, y: Any) -> Any:
     return ((x.astype(np.uint32) * y) >> 16).astype(np.uint16)
 
 
-@_compiles_to(_high_half("sext"), (_lanes, _lanes))
+@compiles_to(high_half("sext"), (lanes_type, lanes_type))
 def multiply_high_signed(x: Any, y: Any) -> Any:
     """The upper 16 bits of the product of signed lanes (rounded down)."""
     return ((x.view(np.int16).astype(np.int32) * y.view(np.int16)) >> 16).astype(np.uint16)
 
 
-@_compiles_to(lambda builder, x, y: builder.and_(x, y), (_lanes, _lanes))
+@compiles_to(lambda builder, x, y: builder.and_(x, y), (lanes_type, lanes_type))
 def both(x: Any, y: Any) -> Any:
     """Bits set in both."""
     return x & y
 
 
-@_compiles_to(lambda builder, x, y: builder.or_(x, y), (_lanes, _lanes))
+@compiles_to(lambda builder, x, y: builder.or_(x, y), (lanes_type, lanes_type))
 def either(x: Any, y: Any) -> Any:
     """Bits set in one or both."""
     return x | y
 
 
-@_compiles_to(lambda builder, x, n: builder.shl(x, _fill(builder, n)), (_lanes, types.Integer))
+@compiles_to(lambda builder, x, n: builder.shl(x, _fill(builder, n)), (lanes_type, types.Integer))
 def left(x: Any, bits: int) -> Any:
     """Shifted to the left."""
     return x << np.uint16(bits)
 
 
-@_compiles_to(lambda builder, x, n: builder.lshr(x, _fill(builder, n)), (_lanes, types.Integer))
+@compiles_to(lambda builder, x, n: builder.lshr(x, _fill(builder, n)), (lanes_type, types.Integer))
 def right(x: Any, bits: int) -> Any:
     """Shifted to the right, zeros coming in."""
     return x >> np.uint16(bits)
 
 
-@_compiles_to(lambda builder, x, n: builder.ashr(x, _fill(builder, n)), (_lanes, types.Integer))
+@compiles_to(lambda builder, x, n: builder.ashr(x, _fill(builder, n)), (lanes_type, types.Integer))
 def right_signed(x: Any, bits: int) -> Any:
     """Signed lanes shifted to the right."""
     return (x.view(np.int16) >> np.int16(bits)).view(np.uint16)
 
 
-@_compiles_to(
-    lambda builder, x: builder.shuffle_vector(x, x, ir.Constant(_WIDE, list(CROSSED))), (_lanes,)
+@compiles_to(
+    lambda builder, x: builder.shuffle_vector(x, x, ir.Constant(_WIDE, list(CROSSED))),
+    (lanes_type,),
 )
 def cross(x: Any) -> Any:
     """From the order in memory to the order `CROSSED`."""
@@ -401,7 +402,7 @@ def thirds(part: int) -> list[int]:
 def _spread(part: int) -> Callable[..., Any]:
     mask = ir.Constant(_WIDE, thirds(part))
 
-    @_compiles_to(lambda builder, x: builder.shuffle_vector(x, x, mask), (_lanes,))
+    @compiles_to(lambda builder, x: builder.shuffle_vector(x, x, mask), (lanes_type,))
     def spread(x: Any) -> Any:
         return x[thirds(part)]
 

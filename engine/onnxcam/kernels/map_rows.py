@@ -50,6 +50,17 @@ def first_row(j: int, low: float, high: float, size: int, first: int, last: int)
 
 
 @part
+def largest_change(values: Any, j: int) -> float:
+    """The largest difference of the map's rows j and j + 1 (within the map), clipped to [0, 1]."""
+    lower, upper = max(j, 0), min(j + 1, values.shape[0] - 1)
+    most = 0.0
+    for i in range(values.shape[1]):
+        a = min(max(float(values[lower, i]), 0.0), 1.0)
+        most = max(most, abs(min(max(float(values[upper, i]), 0.0), 1.0) - a))
+    return most
+
+
+@part
 def place_columns(
     columns: int,
     left: float,

@@ -37,6 +37,7 @@ from onnxcam.kernels.map_rows import (
     first_inside,
     first_row,
     fraction_of,
+    largest_change,
     nearest_level,
     place_columns,
     position,
@@ -156,17 +157,6 @@ def fits(entries: Any, span: int, found: Any) -> bool:
     for k in range(32):
         worst = max(worst, int(found[k]))
     return worst <= TOLERANCE
-
-
-@part
-def largest_change(values: Any, j: int) -> float:
-    """The largest difference of the map's rows j and j + 1 (within the map), in indices."""
-    lower, upper = max(j, 0), min(j + 1, values.shape[0] - 1)
-    most = 0.0
-    for i in range(values.shape[1]):
-        a = min(max(float(values[lower, i]), 0.0), 1.0)
-        most = max(most, abs(min(max(float(values[upper, i]), 0.0), 1.0) - a))
-    return 255.0 * most
 
 
 @part
@@ -421,7 +411,9 @@ def overlay_colors(
                 )
                 pair, held_row, reach = j, -1, 1
                 if grouped:
-                    reach = find_reach(pace * largest_change(values, j), entries, found, tries)
+                    reach = find_reach(
+                        255.0 * pace * largest_change(values, j), entries, found, tries
+                    )
             if reach > 1:
                 begin = first_row(j, top, bottom, h, y0, y1)
                 end = first_row(j + 1, top, bottom, h, y0, y1)

@@ -2,30 +2,29 @@
 
 Each channel of JET rises and falls by four levels an index: it is ``382.5 - |4 i - c|`` clipped to
 0..255, with c = 765, 510 and 255 for red, green and blue (OpenCV's own heights are 383, 382, 383).
-So the rows of the map are kept as ``4 i - c`` of every byte, already multiplied by alpha: the
-slopes. Eight rows of the picture are painted at once, 32 bytes of each: from one to the next the
-slopes change by the same amount, so that a row takes 17 instructions for 32 bytes and no lookup.
-Colours are not cut into 256 steps; they differ from those of the table by at most 2.5 levels,
-times alpha, and by 0.1 for what eight additions lose.
+So the rows of the map are kept as ``4 i - c`` of every byte: the slopes. Eight rows of the picture
+are painted at once, 32 bytes of each. From one to the next the slopes change by the same amount:
+every eighth, fourth or second row, as the map is steep, gets its colours from them, those between
+are averages of averages, all in bytes. For that colours must not be clipped before: a byte holds
+them from `MARGIN` levels below 0 to as many above 255, in steps of 1.6 levels, and each row clips
+its own. That takes 14 instructions for 32 bytes of a row and no lookup.
 
-With AVX2, 1280x720 (minima, a loaded machine; np.copyto 80 us): 185 us, against 222 for one row
-at a time, its slopes interpolated anew (22 instructions, bytes at even and odd places apart); the
-same at once, bytes widened and narrowed by the unpack and pack instructions, 215; four rows 203.
-Half a level for rounding costs no instruction: it is put below the picture's byte before that is
-weighted. SSE2: 490 us against 530.
+Colours differ from those of the table by at most 2.5 levels (they are not cut into 256 steps) and
+1.5 for what bytes and averages round, both times alpha; the result is within 2 of OpenCV's.
 
-An AMD Zen 3 takes 1.6 ns for 32 bytes in its first cache and 1.7 at 1280x720: what counts is the
-arithmetic (17.7 instructions, at most four a cycle), not memory. 2, 4 or 16 rows at once are the
-same to 4 % there, four for what is left of eight too; prefetching 512 bytes ahead 40 % more.
-Stores past the caches take 30 % less at 3840x2160 where rows begin at multiples of 64 bytes, but
-four times as long where they do not (NumPy's arrays): eight half-written lines are too many.
+Before, slopes and colours had 16 bits everywhere: 17.7 instructions. In pairs on an AMD Zen 3
+(minima of 400; np.copyto 76 us): 1280x720 173 us against 191, 1280x784 180 against 198; 224x224,
+for which 7x7 maps are steep, the same. Also tried, here or with 16 bits, without gain: 2, 4 or 16
+rows at once; prefetching 512 bytes or eight rows ahead (up to 40 % more); stores past the caches
+(four times as long where rows do not begin at multiples of 64 bytes, as NumPy's); in a prototype
+in C, every row from a multiple of 32 bytes on, 0 to 8 % less.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from onnxcam.kernels import lanes
+from onnxcam.kernels import byte_lanes, lanes
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
 from onnxcam.kernels.map_rows import (
@@ -33,6 +32,7 @@ from onnxcam.kernels.map_rows import (
     first_inside,
     first_row,
     fraction_of,
+    largest_change,
     nearest_level,
     place_columns,
     position,
@@ -41,8 +41,9 @@ from onnxcam.kernels.map_rows import (
 )
 from onnxcam.kernels.paint_row import copy_bytes, to_rgb
 
-UNIT = 64.0  # steps a level: 4 * 255 * 64 * alpha must stay below 32768, for alpha up to a half
+UNIT = 32.0  # steps of the slopes to one of a colour's byte
 GROUP = 8  # rows painted at once
+MARGIN = 72.0  # levels of JET that colours may reach beyond 0 and 255
 DIFFERENCE, BACKGROUND = 2, 3  # places in `slopes`; 0 and 1 are for the map's even and odd rows
 
 
@@ -58,15 +59,34 @@ def spread_row(row: Any, offsets: Any, slopes: Any, at: int) -> None:
 
 
 @part
-def fill_offsets(alpha: float, bgr: int, offsets: Any) -> None:
-    """``c + 2`` of every byte of 32 pixels, in the order of `lanes.thirds`.
+def fill_offsets(scale: float, bgr: int, offsets: Any) -> None:
+    """``c + 2`` of every byte of 32 pixels, in the order of `lanes.thirds`, times `scale`.
 
     The 2 is half an index: an index is a value without its fraction.
     """
     begin, step = (257.0, 255.0) if bgr else (767.0, -255.0)
     for k in range(96):
         byte = 32 * (k // 32) + lanes.CROSSED[k % 32]
-        offsets[k] = int((begin + step * (byte % 3)) * alpha * UNIT + 0.5)
+        offsets[k] = int((begin + step * (byte % 3)) * scale + 0.5)
+
+
+@part
+def choose_weights(alpha: float) -> tuple[int, int, int]:
+    """(w, v, m) of ``(w * picture + v * colour) * m / 32768``; see `byte_lanes.mix`.
+
+    The picture's weight becomes 1 - alpha, as nearly as whole numbers make it. That of a colour's
+    byte becomes so much more than alpha that 255 levels and the margins fit into a byte.
+    """
+    rest = 32768.0 * (1.0 - alpha)
+    step = 32768.0 * alpha * (255.0 + 2.0 * MARGIN) / 252.0
+    begin = int((rest + step) / 128.0) + 6  # so that w + v are at most 128
+    best, worst = begin, 65536.0
+    for m in range(begin, begin + 64):
+        w = int(rest / m + 0.5)
+        error = abs(w * m - rest)
+        if error < worst:
+            best, worst = m, error
+    return int(rest / best + 0.5), int(step / best) + 1, best
 
 
 @part
@@ -102,80 +122,111 @@ def slope_pair(
 
 
 @part
-def paint_block(
-    picture: Any,
-    start: int,
-    weights: Any,
-    slope: Any,
-    height: Any,
-    most: Any,
-    half: Any,
-    out: Any,
-    at: int,
+def find_reach(change: float) -> int:
+    """How many rows may lie from one with exact colours to the next: 8, 4, 2, or 1.
+
+    `change` is how much the map changes from row to row, at most.
+    """
+    reach = GROUP
+    while reach > 1 and 1020.0 * change * reach > MARGIN:
+        reach //= 2
+    return reach
+
+
+@part
+def bytes_of(slope: Any, peak: Any) -> Any:
+    """``(peak - |slope|) / UNIT``, clipped to 0..255."""
+    return byte_lanes.narrowed(lanes.right(lanes.subtract_to_zero(peak, lanes.magnitude(slope)), 5))
+
+
+@part
+def paint_block(picture: Any, start: int, color: Any, look: Any, out: Any, at: int) -> None:
+    """32 bytes of one row.
+
+    `look` are the pair and the factor of `byte_lanes.mix`, the byte of level 0, and how many bytes
+    lie from there to level 255.
+    """
+    color = byte_lanes.smaller(byte_lanes.subtract_to_zero(color, look[2]), look[3])
+    under = byte_lanes.load(picture, start)
+    byte_lanes.store(out, at, byte_lanes.mix(under, color, look[0], look[1]))
+
+
+@part
+def paint_two(
+    picture: Any, start: int, rows: int, color: Any, under: Any, look: Any, out: Any, at: int
 ) -> None:
-    """32 bytes: ``(weights * picture + clip(height - |slope|, 0, most)) / 64``, rounded."""
-    color = lanes.smaller(lanes.subtract_to_zero(height, lanes.magnitude(slope)), most)
-    under = lanes.multiply_high(lanes.widen_crossed(picture, start, half), lanes.load(weights, 0))
-    lanes.narrow_crossed(out, at, lanes.right_signed(lanes.add(color, under), 6))
+    """A block in each of two rows: the colours of the first, and half the way to the third's.
+
+    Of so many of them as there are `rows`; here and below.
+    """
+    if rows > 0:
+        paint_block(picture, start, color, look, out, at)
+    if rows > 1:
+        between = byte_lanes.average(color, under)
+        paint_block(picture, start + picture.strides[0], between, look, out, at + out.strides[0])
 
 
 @part
 def paint_four(
-    picture: Any,
-    start: int,
-    weights: Any,
-    slope: Any,
-    change: Any,
-    height: Any,
-    most: Any,
-    half: Any,
-    out: Any,
-    at: int,
-) -> Any:
-    """A block in each of four rows, the slope changing from one to the next; the one after."""
-    further, on = picture.strides[0], out.strides[0]
-    paint_block(picture, start, weights, slope, height, most, half, out, at)
-    slope, start, at = lanes.add(slope, change), start + further, at + on
-    paint_block(picture, start, weights, slope, height, most, half, out, at)
-    slope, start, at = lanes.add(slope, change), start + further, at + on
-    paint_block(picture, start, weights, slope, height, most, half, out, at)
-    slope, start, at = lanes.add(slope, change), start + further, at + on
-    paint_block(picture, start, weights, slope, height, most, half, out, at)
-    return lanes.add(slope, change)
+    picture: Any, start: int, rows: int, color: Any, under: Any, look: Any, out: Any, at: int
+) -> None:
+    """A block in each of four rows, from the colours of the first to those of the fifth."""
+    middle = byte_lanes.average(color, under)
+    paint_two(picture, start, rows, color, middle, look, out, at)
+    start, at = start + 2 * picture.strides[0], at + 2 * out.strides[0]
+    paint_two(picture, start, rows - 2, middle, under, look, out, at)
 
 
 @part
 def paint_group(
     picture: Any,
     source: int,
+    rows: int,
     count: int,
-    weights: Any,
     slopes: Any,
     base: int,
     fraction: int,
     pace: int,
-    height: Any,
-    most: Any,
-    half: Any,
+    reach: int,
+    peak: int,
+    look: Any,
     out: Any,
     target: int,
 ) -> None:
-    """`count` bytes (a multiple of 32) of 8 rows.
+    """`count` bytes (a multiple of 32) of up to 8 rows.
 
-    The slopes of the first are ``base + fraction * difference``; from each row to the next
-    ``pace * difference`` is added.
+    The slopes of the first are ``base + fraction * difference``; from each row with exact colours
+    to the next ``pace * difference`` is added.
     """
-    share, step = lanes.fill(fraction), lanes.fill(pace)
+    share, step, height = lanes.fill(fraction), lanes.fill(pace), lanes.fill(peak)
     difference = DIFFERENCE * slopes.shape[1]
+    further, on = picture.strides[0], out.strides[0]
     for k in range(0, count, 32):
         change = lanes.load(slopes, difference + k)
         slope = lanes.multiply_high_signed(change, share)
         slope = lanes.add(lanes.load(slopes, base + k), slope)
         change = lanes.multiply_high_signed(change, step)
         start, at = source + k, target + k
-        slope = paint_four(picture, start, weights, slope, change, height, most, half, out, at)
-        start, at = start + 4 * picture.strides[0], at + 4 * out.strides[0]
-        paint_four(picture, start, weights, slope, change, height, most, half, out, at)
+        color = bytes_of(slope, height)
+        slope = lanes.add(slope, change)
+        under = bytes_of(slope, height)
+        if reach == 8:
+            middle = byte_lanes.average(color, under)
+            paint_four(picture, start, rows, color, middle, look, out, at)
+            start, at = start + 4 * further, at + 4 * on
+            paint_four(picture, start, rows - 4, middle, under, look, out, at)
+        elif reach == 4:
+            paint_four(picture, start, rows, color, under, look, out, at)
+            color, under = under, bytes_of(lanes.add(slope, change), height)
+            start, at = start + 4 * further, at + 4 * on
+            paint_four(picture, start, rows - 4, color, under, look, out, at)
+        else:
+            paint_two(picture, start, rows, color, under, look, out, at)
+            for gone in range(2, 8, 2):
+                slope = lanes.add(slope, change)
+                color, under = under, bytes_of(slope, height)
+                start, at = start + 2 * further, at + 2 * on
+                paint_two(picture, start, rows - gone, color, under, look, out, at)
 
 
 @part
@@ -184,33 +235,43 @@ def paint_one(
     source: int,
     begin: int,
     count: int,
-    weights: Any,
     slopes: Any,
     base: int,
     fraction: int,
     pace: int,
+    reach: int,
     ahead: int,
-    height: Any,
-    most: Any,
-    half: Any,
+    peak: int,
+    look: Any,
     out: Any,
     target: int,
     pixels: Any,
 ) -> None:
     """The bytes `begin` (a multiple of 32) to `count` of the row `ahead` of those of a group."""
-    share, step, many = lanes.fill(fraction), lanes.fill(pace), lanes.fill(ahead)
+    share, step, height = lanes.fill(fraction), lanes.fill(pace), lanes.fill(peak)
+    many, rest = lanes.fill(ahead // reach), ahead % reach
     difference = DIFFERENCE * slopes.shape[1]
     for k in range(begin, count, 32):
         change = lanes.load(slopes, difference + k)
         slope = lanes.multiply_high_signed(change, share)
         slope = lanes.add(lanes.load(slopes, base + k), slope)
-        slope = lanes.add(slope, lanes.multiply(lanes.multiply_high_signed(change, step), many))
+        change = lanes.multiply_high_signed(change, step)
+        slope = lanes.add(slope, lanes.multiply(change, many))
+        color = bytes_of(slope, height)
+        if rest > 0:
+            under, half = bytes_of(lanes.add(slope, change), height), reach // 2
+            while half > 0:
+                middle = byte_lanes.average(color, under)
+                if rest & half:
+                    color = middle
+                else:
+                    under = middle
+                half //= 2
         if k + 32 <= count:
-            start, at = source + k, target + k
-            paint_block(picture, start, weights, slope, height, most, half, out, at)
+            paint_block(picture, source + k, color, look, out, target + k)
         else:  # the last bytes, so that nothing is read or written behind them
             copy_bytes(picture, source + k, count - k, pixels, 0)
-            paint_block(pixels, 0, weights, slope, height, most, half, pixels, 0)
+            paint_block(pixels, 0, color, look, pixels, 0)
             copy_bytes(pixels, 0, count - k, out, target + k)
 
 
@@ -250,8 +311,7 @@ def overlay_jet(
     y0, y1 = first_inside(top, height), first_inside(bottom, height)
     span, length, columns = width + 128, 3 * width + 384, values.shape[1] + 4
     offsets = lanes.carve_uint16(work, 0, 1, 96)[0]
-    shares = lanes.carve_uint16(work, 24, 1, 32)[0]
-    pixels, at = lanes.carve_uint8(work, 32, 1, 32)[0], 64
+    pixels, at = lanes.carve_uint8(work, 24, 1, 32)[0], 28
     slopes, at = lanes.carve_uint16(work, at, 4, length), at + length
     weights, at = lanes.carve_float32(work, at, 4, span), at + 2 * span
     row, at = lanes.carve_float32(work, at, 1, span)[0], at + (span + 1) // 2
@@ -261,29 +321,27 @@ def overlay_jet(
     spare, at = lanes.carve_float32(work, at, 1, columns)[0], at + (columns + 1) // 2
     rgb = lanes.carve_uint8(work, at, 1, 3 * width)[0]
     place_columns(values.shape[1], left, right, 0, x0, x1, starts, edges, weights)
-    scale = 1020.0 * alpha * UNIT
-    fill_offsets(alpha, bgr, offsets)
-    for k in range(32):
-        shares[k] = int((1.0 - alpha) * 16384.0 + 0.5)
+    w, v, m = choose_weights(alpha)
+    ratio = alpha * 32768.0 / (v * m)  # of a colour's byte, to one of its levels
+    most = 255.0 * ratio
+    low = int((255.0 - most) / 2.0)
+    span_of_jet = byte_lanes.fill(int(most + 0.5))
+    look = (lanes.fill(w | v << 8), lanes.fill(m), byte_lanes.fill(low), span_of_jet)
+    top_of_jet = int((low + 382.5 * ratio) * UNIT + 0.5)
+    scale = 1020.0 * ratio * UNIT
+    fill_offsets(ratio * UNIT, bgr, offsets)
     for x in range(levels.shape[0]):
         levels[x] = int(background * scale + 0.5)
     spread_row(levels, offsets, slopes, BACKGROUND * length)
-    peak = lanes.fill(int(382.5 * alpha * UNIT + 0.5))
-    most = lanes.fill(int(255.0 * alpha * UNIT + 0.5))
-    # Half a level, as the part of a picture's level that makes one when it is weighted.
-    rounding = min(int(128.0 / (1.0 - alpha) + 0.5), 255)
-    half = lanes.fill(rounding | rounding << 8)
     held, pair = starts[width + 64 :], -2
     held[0] = held[1] = -1
     count = 3 * width
-    step, pace = GROUP, fraction_of(h / (bottom - top))
-    if h / (bottom - top) > 0.5:  # a row of the map has no two of the picture
-        step, pace = 1, 0
-    y = first
+    pace = h / (bottom - top)
+    reach, y = GROUP, first
     while y < last:
         begin, end, j = 0, y0, -2
         if y >= y1:
-            begin, end = y1, height
+            begin, end, reach = y1, height, GROUP
         elif y >= y0:
             j = below(position(y, top, bottom, h))
             begin, end = (
@@ -296,32 +354,44 @@ def overlay_jet(
                     offsets, slopes,
                 )  # fmt: skip
                 pair = j
+                reach = 1
+                if pace * 2 * GROUP <= 1.0:
+                    reach = find_reach(pace * largest_change(values, j))
+        step = GROUP if reach > 1 else 1
+        peak = top_of_jet + 16 // reach  # half of what averages round up, below half a byte
         end = min(end, last)
         while y < end:
             group = begin + (y - begin) // step * step
             level, fraction, change = BACKGROUND, 0, 0
             if j > -2:
                 level, fraction = nearest_level(position(group, top, bottom, h), j, h)
-                change = pace
+                change = fraction_of(pace * reach) if reach > 1 else 0
             base = level * length
             done, rows = 0, min(group + step, end) - y
-            if rows == GROUP and picture.shape[2] == 3:
+            if y == group and reach > 1 and picture.shape[2] == 3:
                 done = count // 32 * 32
-                paint_group(
-                    picture, y * picture.strides[0], done, shares, slopes, base, fraction, change,
-                    peak, most, half, out, y * out.strides[0],
-                )  # fmt: skip
+                source, target = y * picture.strides[0], y * out.strides[0]
+                if rows == GROUP:  # compiled for this number of them
+                    paint_group(
+                        picture, source, GROUP, done, slopes, base, fraction, change, reach, peak,
+                        look, out, target,
+                    )  # fmt: skip
+                else:
+                    paint_group(
+                        picture, source, rows, done, slopes, base, fraction, change, reach, peak,
+                        look, out, target,
+                    )  # fmt: skip
             for i in range(y, y + rows if done < count else y):
                 source, target = i * picture.strides[0], i * out.strides[0]
                 if picture.shape[2] == 1:
                     to_rgb(picture, source, width, rgb)
                     paint_one(
-                        rgb, 0, 0, count, shares, slopes, base, fraction, change, i - group, peak,
-                        most, half, out, target, pixels,
+                        rgb, 0, 0, count, slopes, base, fraction, change, reach, i - group, peak,
+                        look, out, target, pixels,
                     )  # fmt: skip
                 else:
                     paint_one(
-                        picture, source, done, count, shares, slopes, base, fraction, change,
-                        i - group, peak, most, half, out, target, pixels,
+                        picture, source, done, count, slopes, base, fraction, change, reach,
+                        i - group, peak, look, out, target, pixels,
                     )  # fmt: skip
             y += rows

@@ -2,7 +2,7 @@
 
 A byte times a weight of 23 bits needs 32, and processors multiply 32 bits slowly. So a weight comes
 as two halves of 16 bits, and bytes in pairs of one colour: x86 multiplies and adds such pairs in
-one instruction (pmaddwd; of WebAssembly's, `i32x4.dot_i16x8_s`, see `onnxcam.native.codegen`).
+one instruction (pmaddwd; of WebAssembly's, `i32x4.dot_i16x8_s`, see `instructions`).
 640x480 to 224x224 by way of 341x256: rows of three colours 0.19 ms on a Zen 3, 0.34 with 32-bit
 products of eight pixels at a time, half of whose weights were zero. As in `float_lanes`, each
 operation is also a NumPy function, and integers have the same sum in whatever order.
@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, overload, register_model
+
+from onnxcam.kernels import instructions
 
 BITS = 22  # of a weight's fraction: Pillow's
 HALF_BITS = 11  # of them in the lower of its halves
 PIXELS = 4
 PAIRED = 16  # numbers of four pixels in pairs: three colours, and a fourth that is zero
-PAIR_PRODUCTS = "onnxcam.pair_products"  # the LLVM function, which has another body for WebAssembly
 _I8, _I16, _I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 _SUMS = ir.VectorType(_I32, PAIRED // 2)
 _PAIRS = ir.VectorType(_I16, PAIRED)
@@ -137,20 +137,12 @@ def _four_pixels(_typing: Any, line: Any, p: Any) -> Any:
     return _pairs(line, types.intp), code
 
 
-def _pair_products(module: Any) -> Any:
-    """The function that multiplies two vectors and adds neighbouring products."""
-    kind = ir.FunctionType(_SUMS, [_PAIRS, _PAIRS])
-    function = cgutils.get_or_insert_function(module, kind, PAIR_PRODUCTS)
-    if function.is_declaration:
-        function.linkage = "linkonce_odr"  # without `alwaysinline`, which leaves codegen nothing
-        builder = ir.IRBuilder(function.append_basic_block())
-        wide = ir.VectorType(_I32, PAIRED)
-        products = builder.mul(*(builder.sext(each, wide) for each in function.args))
-        even, odd = (
-            _picked(builder, products, products, range(first, PAIRED, 2)) for first in (0, 1)
-        )
-        builder.ret(builder.add(even, odd))
-    return function
+def _pair_products(builder: Any, x: Any, y: Any) -> Any:
+    """Two vectors multiplied, and neighbouring products added."""
+    wide = ir.VectorType(_I32, PAIRED)
+    products = builder.mul(*(builder.sext(each, wide) for each in (x, y)))
+    even, odd = (_picked(builder, products, products, range(first, PAIRED, 2)) for first in (0, 1))
+    return builder.add(even, odd)
 
 
 def _add_pairs(_typing: Any, sums: Any, pixels: Any, weights: Any, i: Any) -> Any:
@@ -158,7 +150,9 @@ def _add_pairs(_typing: Any, sums: Any, pixels: Any, weights: Any, i: Any) -> An
         sums, pixels, weights, i = args
         at = _address(context, builder, signature.args[2], weights, i, _PAIRS)
         by = builder.load(at, align=2)
-        products = builder.call(_pair_products(builder.module), [pixels, by])
+        products = instructions.call(
+            builder, instructions.PAIR_PRODUCTS, _pair_products, (pixels, by)
+        )
         return builder.add(sums, products)
 
     return _sums(_sums, _pairs, weights, types.intp), code

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxcam.errors import OnnxcamError
-from onnxcam.kernels.pixel_lanes import PAIR_PRODUCTS
+from onnxcam.kernels import instructions
 from onnxcam.native.dispatch import variant_symbol
 from onnxcam.native.entries import entry_source
 from onnxcam.native.interface import functions
@@ -23,25 +23,6 @@ from onnxcam.native.targets import Target, find_target
 # Reference counts of arrays that nobody counts: the entry functions own no memory.
 _REFERENCE_COUNTS = re.compile(
     r"^define linkonce_odr void @NRT_(incref|decref)\(ptr [^)]*\)[^{]*\{.*?^\}$", re.M | re.S
-)
-# What LLVM makes no single instruction of by itself for WebAssembly, as it does for x86.
-_PAIR_PRODUCTS = re.compile(
-    rf"^define linkonce_odr <8 x i32> @{re.escape(PAIR_PRODUCTS)}\(.*?^\}}$", re.M | re.S
-)
-_DOT = f"""
-declare <4 x i32> @llvm.wasm.dot(<8 x i16>, <8 x i16>)
-define linkonce_odr <8 x i32> @{PAIR_PRODUCTS}(<16 x i16> %x, <16 x i16> %y) alwaysinline {{
-  %x0 = shufflevector <16 x i16> %x, <16 x i16> %x, <8 x i32> <LOW>
-  %y0 = shufflevector <16 x i16> %y, <16 x i16> %y, <8 x i32> <LOW>
-  %x1 = shufflevector <16 x i16> %x, <16 x i16> %x, <8 x i32> <HIGH>
-  %y1 = shufflevector <16 x i16> %y, <16 x i16> %y, <8 x i32> <HIGH>
-  %low = call <4 x i32> @llvm.wasm.dot(<8 x i16> %x0, <8 x i16> %y0)
-  %high = call <4 x i32> @llvm.wasm.dot(<8 x i16> %x1, <8 x i16> %y1)
-  %all = shufflevector <4 x i32> %low, <4 x i32> %high, <8 x i32> <LOW>
-  ret <8 x i32> %all
-}}
-""".replace("LOW", ", ".join(f"i32 {at}" for at in range(8))).replace(
-    "HIGH", ", ".join(f"i32 {at}" for at in range(8, 16))
 )
 
 
@@ -76,9 +57,9 @@ def object_files(target: Target) -> dict[str, bytes]:
         machine = llvm.Target.from_triple(target.triple).create_target_machine(
             cpu=target.cpu, features=features, opt=3, reloc="pic", codemodel="default"
         )
-        module = _parsed("", target, machine)
+        module = _parsed("", target, features, machine)
         for text in sources.values():
-            module.link_in(_parsed(text, target, machine))
+            module.link_in(_parsed(text, target, features, machine))
         names = {name: variant_symbol(name, variant) if several else name for name in sources}
         _export(module, names, target, hidden=several)
         files[f"{variant}.o"] = _emitted(module, machine)
@@ -130,12 +111,14 @@ def _no_reference_count(found: re.Match[str]) -> str:
     return f"define linkonce_odr void @NRT_{found[1]}(ptr %.1) alwaysinline {{\n  ret void\n}}"
 
 
-def _parsed(text: str, target: Target, machine: Any) -> Any:
+def _parsed(text: str, target: Target, features: str, machine: Any) -> Any:
     from llvmlite import binding as llvm
 
     text = re.sub(r"^target (datalayout|triple) = .*$", "", text, flags=re.M)
-    if target.triple.startswith("wasm"):
-        text = _PAIR_PRODUCTS.sub(_DOT, text)
+    for name, build in instructions.bodies(target.triple, features):
+        plain = rf"^define linkonce_odr <[^>]*> @\"?{re.escape(name)}\"?\(.*?^\}}$"
+        body = instructions.source(name, build)
+        text = re.sub(plain, lambda _, body=body: body, text, flags=re.M | re.S)  # type: ignore[misc]
     head = f'target datalayout = "{machine.target_data}"\ntarget triple = "{target.triple}"\n'
     return llvm.parse_assembly(head + text)
 

@@ -1,0 +1,147 @@
+"""Instructions that LLVM does not find by itself.
+
+Some operations are LLVM functions of their own whose bodies say in plain arithmetic what they do
+(`byte_lanes`, `pixel_lanes`). Here are bodies of the same meaning for machines that have an
+instruction for them: `onnxcam.native.codegen` puts them in place of the plain ones when it builds
+the library, and Numba compiles them where it compiles for the machine it runs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from llvmlite import binding, ir
+from numba.core import cgutils, config
+
+MIX = "onnxcam.mix_bytes"
+ROUNDED_PRODUCT = "onnxcam.rounded_product"
+PAIR_PRODUCTS = "onnxcam.pair_products"
+
+Build = Callable[..., Any]
+_I8, _I16, _I32 = (ir.IntType(bits) for bits in (8, 16, 32))
+
+
+def vector(kind: Any, lanes: int) -> Any:
+    """The type of so many lanes."""
+    return ir.VectorType(kind, lanes)
+
+
+_BYTES, _WORDS = vector(_I8, 32), vector(_I16, 32)
+TYPES: dict[str, Any] = {
+    MIX: ir.FunctionType(_BYTES, [_BYTES, _BYTES, _WORDS, _WORDS]),
+    ROUNDED_PRODUCT: ir.FunctionType(_WORDS, [_WORDS, _WORDS]),
+    PAIR_PRODUCTS: ir.FunctionType(vector(_I32, 8), [vector(_I16, 16), vector(_I16, 16)]),
+}
+
+
+def call(builder: Any, name: str, plain: Build, operands: Iterable[Any]) -> Any:
+    """Call the function of that name; its body is `plain` until `codegen` gives it another."""
+    special = dict(_of_this_machine()).get(name)
+    if special:
+        return special(builder, *operands)
+    function = cgutils.get_or_insert_function(builder.module, TYPES[name], name)
+    if function.is_declaration:
+        function.linkage = "linkonce_odr"
+        function.attributes.add("inlinehint")  # `alwaysinline` would leave codegen nothing
+        inner = ir.IRBuilder(function.append_basic_block())
+        inner.ret(plain(inner, *function.args))
+    return builder.call(function, list(operands))
+
+
+def bodies(triple: str, features: str) -> Iterator[tuple[str, Build]]:
+    """The functions for which a machine has instructions, and what they become there."""
+    if triple.startswith("wasm"):
+        yield PAIR_PRODUCTS, _by_dot
+        yield ROUNDED_PRODUCT, _by_eights("llvm.wasm.q15mulr.sat.signed")
+    elif triple.startswith(("aarch64", "arm64")):
+        yield ROUNDED_PRODUCT, _by_eights("llvm.aarch64.neon.sqrdmulh.v8i16")
+    elif "+avx2" in features:
+        yield MIX, _by_avx2
+    elif triple.startswith("x86_64"):
+        yield ROUNDED_PRODUCT, _by_sse2
+
+
+def source(name: str, build: Build) -> str:
+    """A body as LLVM source, to be inlined everywhere."""
+    module = ir.Module()
+    function = ir.Function(module, TYPES[name], name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("alwaysinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(build(builder, *function.args))
+    return "\n".join(map(str, module.functions))
+
+
+def _of_this_machine() -> Iterator[tuple[str, Build]]:
+    if config.CPU_FEATURES is None:  # `native.build` sets it: its code is for no machine yet
+        has = binding.get_host_cpu_features()
+        yield from bodies(binding.get_process_triple(), "+avx2" * bool(has.get("avx2")))
+
+
+def _intrinsic(builder: Any, name: str, result: Any, operands: Iterable[Any]) -> Any:
+    operands = list(operands)
+    kind = ir.FunctionType(result, [each.type for each in operands])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
+
+
+def _picked(builder: Any, x: Any, y: Any, places: Iterable[int]) -> Any:
+    mask = list(places)
+    return builder.shuffle_vector(x, y, ir.Constant(vector(_I32, len(mask)), mask))
+
+
+def _joined(builder: Any, parts: list[Any]) -> Any:
+    """Vectors of one type, two or four, one behind the other."""
+    while len(parts) > 1:
+        places = range(2 * parts[0].type.count)
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [_picked(builder, *pair, places) for pair in pairs]
+    return parts[0]
+
+
+def _by_dot(builder: Any, x: Any, y: Any) -> Any:
+    """WebAssembly's dot product of pairs, of eight numbers at a time."""
+    parts = []
+    for start in (0, 8):
+        halves = [_picked(builder, each, each, range(start, start + 8)) for each in (x, y)]
+        parts.append(_intrinsic(builder, "llvm.wasm.dot", vector(_I32, 4), halves))
+    return _joined(builder, parts)
+
+
+def _by_eights(name: str) -> Build:
+    """An instruction that multiplies eight pairs of signed numbers and rounds."""
+
+    def build(builder: Any, x: Any, factor: Any) -> Any:
+        parts = []
+        for start in range(0, 32, 8):
+            eights = [_picked(builder, v, v, range(start, start + 8)) for v in (x, factor)]
+            parts.append(_intrinsic(builder, name, vector(_I16, 8), eights))
+        return _joined(builder, parts)
+
+    return build
+
+
+def _by_sse2(builder: Any, x: Any, factor: Any) -> Any:
+    """The upper half of a product, and the highest bit of its lower one.
+
+    LLVM does find the instruction, but not with a factor that stays the same in a loop.
+    """
+    twice = builder.add(x, x)
+    high = _by_eights("llvm.x86.sse2.pmulhu.w")(builder, twice, factor)
+    low = builder.lshr(builder.mul(twice, factor), ir.Constant(_WORDS, [15] * 32))
+    return builder.add(high, low)
+
+
+def _by_avx2(builder: Any, picture: Any, colors: Any, pair: Any, factor: Any) -> Any:
+    """Bytes of picture and colours side by side; AVX2 does all of this 16 bytes at a time."""
+    sixteen = vector(_I16, 16)
+    # The same number in every lane: half of them will do.
+    weights, scale = (_picked(builder, each, each, range(16)) for each in (pair, factor))
+    weights = builder.bitcast(weights, _BYTES)
+    parts = []
+    for start in (0, 8):
+        places = [*range(start, start + 8), *range(start + 16, start + 24)]
+        mixed = _picked(builder, picture, colors, (at + k for at in places for k in (0, 32)))
+        total = _intrinsic(builder, "llvm.x86.avx2.pmadd.ub.sw", sixteen, (mixed, weights))
+        parts.append(_intrinsic(builder, "llvm.x86.avx2.pmul.hr.sw", sixteen, (total, scale)))
+    return _intrinsic(builder, "llvm.x86.avx2.packuswb", _BYTES, parts)
