@@ -12,14 +12,17 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnxcam.errors import MissingExtraError
 from onnxcam.native.loader import Library, LibraryError
 from onnxcam.native.table import TABLE, Kernel
 from onnxcam.native.work_arrays import with_work_space
+
+if TYPE_CHECKING:
+    from onnxcam.native.prepared import Prepared
 
 VARIABLE = "ONNXCAM_KERNELS"
 
@@ -38,6 +41,19 @@ def origin() -> str:
     """Where the kernels come from: the path of the library, or "jit"."""
     library = _library()
     return str(library.path) if library else "jit"
+
+
+def prepare(
+    name: str, known: Mapping[str, Any], open: Mapping[str, Sequence[int]]
+) -> Prepared | None:
+    """Calls of a kernel whose arguments are known, but for three arrays of known shapes.
+
+    None where the kernels do not come from the library.
+    """
+    library = _library()
+    if library is None:
+        return None
+    return library.prepare(next(row for row in TABLE if row.name == name), known, open)
 
 
 @functools.cache

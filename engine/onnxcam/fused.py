@@ -21,7 +21,7 @@ CODES = {"alpha": 0, "additive": 1, "map-alpha": 2, "heat": 3}
 CONTOURS = "contours"
 
 # Starting threads takes about 0.1 ms; half a megapixel is painted in that.
-_WORTH_THREADS = 500_000
+WORTH_THREADS = 500_000
 
 
 class Way(NamedTuple):
@@ -64,7 +64,7 @@ def paint(job: Painting, out: Pixels, threads: int = 1) -> None:
     job = _apart(job, out)
     band = _kernel(job, out)
     height, width = out.shape[:2]
-    if height * width < _WORTH_THREADS:
+    if height * width < WORTH_THREADS:
         threads = 1
     threads = min(threads, height)
     if threads <= 1:
@@ -78,52 +78,41 @@ def paint(job: Painting, out: Pixels, threads: int = 1) -> None:
             done.result()
 
 
+def kernel_of(
+    way: Way, colors: Pixels, rectangle: Rectangle, channels: int
+) -> tuple[str, dict[str, Any]]:
+    """The kernel that paints a picture of so many channels, and its arguments by name.
+
+    Without those that change from call to call: `values`, `picture`, `first`, `last`, `out`.
+    """
+    known: dict[str, Any] = {**rectangle._asdict(), "alpha": way.alpha}
+    if _is_jet(way, colors, channels):
+        return "overlay_jet", {**known, "background": way.background, "bgr": int(way.bgr)}
+    table = np.ascontiguousarray(colors[:, ::-1]) if way.bgr else colors
+    known |= {"table": table, "bicubic": int(way.bicubic)}
+    if way.blend == CONTOURS:
+        known |= {"lines": way.lines, "thickness": way.line_width, "smooth": int(way.smooth)}
+        return "overlay_contours", known
+    return "overlay_colors", {**known, "background": way.background, "blend": CODES[way.blend]}
+
+
 def _kernel(job: Painting, out: Pixels) -> Callable[[int, int], None]:
     """A function that paints the rows first..last."""
-    picture, way = job.picture, job.way
-    where = (job.values, *job.rectangle)
-    if way.blend == CONTOURS:
-        colors = _colors(job)
-
-        def contours(first: int, last: int) -> None:
-            compiled.overlay_contours(
-                *where, picture, colors, way.alpha, way.lines, way.line_width,
-                int(way.smooth), int(way.bicubic), first, last, out,
-            )  # fmt: skip
-
-        return contours
-    if _is_jet(job):
-
-        def jet(first: int, last: int) -> None:
-            compiled.overlay_jet(
-                *where, way.background, picture, way.alpha, int(way.bgr), first, last, out
-            )
-
-        return jet
-    colors, code = _colors(job), CODES[way.blend]
-
-    def any_colors(first: int, last: int) -> None:
-        compiled.overlay_colors(
-            *where, way.background, picture, colors, way.alpha, code, int(way.bicubic), first,
-            last, out,
-        )  # fmt: skip
-
-    return any_colors
+    name, known = kernel_of(job.way, job.colors, job.rectangle, job.picture.shape[2])
+    kernel = getattr(compiled, name)
+    given = {"values": job.values, "picture": job.picture, "out": out, **known}
+    return lambda first, last: kernel(first=first, last=last, **given)
 
 
-def _is_jet(job: Painting) -> bool:
+def _is_jet(way: Way, colors: Pixels, channels: int) -> bool:
     """Whether the faster kernel paints the same, to within a level."""
     return (
-        job.way.blend == "alpha"
-        and job.way.alpha <= 0.5
-        and not job.way.bicubic
-        and job.picture.shape[2] != 4
-        and job.colors is find_colormap("jet")
+        way.blend == "alpha"
+        and way.alpha <= 0.5
+        and not way.bicubic
+        and channels != 4
+        and colors is find_colormap("jet")
     )
-
-
-def _colors(job: Painting) -> Pixels:
-    return np.ascontiguousarray(job.colors[:, ::-1]) if job.way.bgr else job.colors
 
 
 def _apart(job: Painting, out: Pixels) -> Painting:

@@ -21,6 +21,7 @@ from onnxcam.errors import InputError, MethodError
 from onnxcam.fused import CODES, CONTOURS, Painting, Way, paint
 from onnxcam.pictures import PictureLike, Pixels, open_picture
 from onnxcam.preprocess import Rectangle
+from onnxcam.repeated import paint_again
 
 __all__ = ["BLENDS", "INTERPOLATIONS", "PRESETS", "check_out", "overlay", "place"]
 
@@ -135,6 +136,13 @@ def overlay(
         >>> overlay(np.eye(2, dtype=np.float32), np.zeros((4, 4, 3), np.uint8)).shape
         (4, 4, 3)
     """
+    options_given = (
+        preset, alpha, colormap, blend, interpolation, levels, line_width, antialias, bgr, threads,
+    )  # fmt: skip
+    if rectangle is None:
+        painted = paint_again(_choose, heatmap, picture, out, options_given)
+        if painted is not None:
+            return painted
     chosen = _find_preset(preset)
     if chosen.paint is not None:
         taken = {"blend": blend, "interpolation": interpolation, "levels": levels}
@@ -167,6 +175,30 @@ def overlay(
         _check_finite(heatmap)
         raise
     return out
+
+
+def _choose(
+    preset: str | None,
+    alpha: Any,
+    colormap: str | None,
+    blend: str | None,
+    interpolation: str | None,
+    levels: Any,
+    line_width: Any,
+    antialias: Any,
+    bgr: Any,
+    threads: Any,
+) -> tuple[Way, Pixels] | None:
+    """How and in which colours to paint, if that does not depend on what the map holds."""
+    chosen = _find_preset(preset)
+    if chosen.paint is not None:
+        return None
+    options = _options_of(
+        preset, blend, alpha, interpolation, levels, line_width, antialias, bgr, threads
+    )
+    if options.diverging:
+        return None
+    return options.way, find_colormap(chosen.colormap if colormap is None else colormap)
 
 
 class _Options(NamedTuple):

@@ -6,9 +6,9 @@ import ctypes
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from onnxcam.errors import InputError, OnnxcamError
 from onnxcam.native.build_id import build_id, in_checkout, interface_id
 from onnxcam.native.interface import PREFIX, Function, functions, room, row_bytes
 from onnxcam.native.table import SIZE_IN_BYTES, TABLE, Array, Kernel
+
+if TYPE_CHECKING:
+    from onnxcam.native.prepared import Prepared
 
 _LIBRARY_NAMES = {"win32": "onnxcam.dll", "darwin": "libonnxcam.dylib"}
 INSTALLED = Path(__file__).parent / "lib" / _LIBRARY_NAMES.get(sys.platform, "libonnxcam.so")
@@ -33,7 +36,7 @@ _C_TYPES = {
 }
 # ctypes takes 0.15 us for each argument, which is 3.3 us for the 21 of `overlay_jet`; packed into
 # one block they take 0.6.
-_FORMATS = {"address": "Q", "whole": "q", "real": "d"}
+FORMATS = {"address": "Q", "whole": "q", "real": "d"}
 
 
 class LibraryError(OnnxcamError):
@@ -92,13 +95,21 @@ class Library:
         scope["check"] = self._check
         scope["work_space"] = work_space
         arguments = next(functions(kernel)).arguments
-        scope["pack"] = struct.Struct("=" + "".join(_FORMATS[a.packed] for a in arguments)).pack
+        scope["pack"] = struct.Struct("=" + "".join(FORMATS[a.packed] for a in arguments)).pack
         scope["call"] = self._call
         for array in kernel.arrays:
             fit = _Fit(kernel, array)
             scope |= {f"fit_{array.name}": fit.correct, f"dtype_{array.name}": fit.dtype}
         exec(_source(kernel), scope)  # made from our own table
         return scope[kernel.name]  # type: ignore[no-any-return]
+
+    def prepare(
+        self, kernel: Kernel, known: Mapping[str, Any], open: Mapping[str, Sequence[int]]
+    ) -> Prepared:
+        """Calls of a kernel whose arguments are known, but for three arrays of known shapes."""
+        from onnxcam.native.prepared import Prepared
+
+        return Prepared(self._call, kernel, known, open)
 
     def prototype(self, function: Function) -> Any:
         """The C function itself, as ctypes has it."""
@@ -125,14 +136,14 @@ class Library:
 
 # `array.ctypes.data` takes 1.4 us, the buffer's way 0.4; it wants a writeable, contiguous one, and
 # to be refused takes 0.9.
-_byte_of = ctypes.c_char.from_buffer
-_address_of = ctypes.addressof
+byte_of = ctypes.c_char.from_buffer
+address_of = ctypes.addressof
 
 
 def _address(array: Any) -> int:
     if array.flags.writeable:
         try:
-            return _address_of(_byte_of(array))
+            return address_of(byte_of(array))
         except (TypeError, ValueError, BufferError):
             pass
     return int(array.ctypes.data)
@@ -153,7 +164,7 @@ def work_space(size: int) -> _Space:
     """At least so many bytes that are this thread's alone."""
     if _space.size < size:
         _space.block = bytearray(size)
-        _space.size, _space.address = size, _address_of(_byte_of(_space.block))
+        _space.size, _space.address = size, address_of(byte_of(_space.block))
     return _space
 
 
