@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxcam import compiled
 from onnxcam.fused import WORTH_THREADS, Way, kernel_of
-from onnxcam.native.loader import address_of, byte_of
+from onnxcam.native.loader import REFUSED, address_of, byte_of
 from onnxcam.pictures import Pixels
 from onnxcam.preprocess import Rectangle
 
@@ -50,7 +50,7 @@ class Repeated:
         try:  # refused unless writeable and contiguous
             one, two = address_of(byte_of(values)), address_of(byte_of(picture))
             three = address_of(byte_of(out))
-        except (TypeError, ValueError, BufferError):
+        except REFUSED:
             return False
         of_values, of_picture, of_out = self._bytes
         if two != three and two < three + of_out and three < two + of_picture:

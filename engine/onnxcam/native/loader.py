@@ -91,7 +91,8 @@ class Library:
         It raises InputError for arrays of another dtype or shape than the row's, and where the
         library returns an error code; input arrays that are not contiguous are copied.
         """
-        scope: dict[str, Any] = {"address": _address, "has_rows": _has_rows}
+        scope: dict[str, Any] = {"address_of": address_of, "byte_of": byte_of}
+        scope |= {"refused": REFUSED, "has_rows": _has_rows}
         scope["check"] = self._check
         scope["work_space"] = work_space
         arguments = next(functions(kernel)).arguments
@@ -138,15 +139,7 @@ class Library:
 # to be refused takes 0.9.
 byte_of = ctypes.c_char.from_buffer
 address_of = ctypes.addressof
-
-
-def _address(array: Any) -> int:
-    if array.flags.writeable:
-        try:
-            return address_of(byte_of(array))
-        except (TypeError, ValueError, BufferError):
-            pass
-    return int(array.ctypes.data)
+REFUSED = (TypeError, ValueError, BufferError)
 
 
 class _Space(threading.local):
@@ -212,27 +205,13 @@ def _lines(kernel: Kernel) -> Iterator[str]:
     yield from size_lines(kernel)
     given = []
     for each in kernel.visible:
-        name = each.name
-        if not isinstance(each, Array):
-            given.append(f"{'float' if each.dtype.startswith('float') else 'int'}({name})")
-            continue
-        shape = "".join(f"{side}, " for side in each.shape)
-        yield f"    flags = {name}.flags"
-        fits = [f"{name}.dtype == dtype_{name} and {name}.shape == ({shape})"]
-        fits.append("flags.writeable" if each.role != "in" else "")
-        whole = "flags.c_contiguous"
-        if each.rows:
-            tight = row_bytes(each, SIZE_IN_BYTES[each.dtype])
-            yield f"    {name}_stride = {tight} if {whole} else {name}.strides[0]"
-            whole = f"({whole} or has_rows({name}))"
-        fits.append(whole)
-        yield f"    if not ({' and '.join(filter(None, fits))}):"
-        yield f"        {name} = fit_{name}({name}, ({shape}))"
-        if each.rows:  # a copy, if it is one, is contiguous
-            yield f"        {name}_stride = {tight}"
-        given.append(f"address({name})")
-        if each.rows:
-            given.append(f"{name}_stride")
+        if isinstance(each, Array):
+            yield from _array_lines(each)
+            given += (
+                [f"{each.name}_at", f"{each.name}_stride"] if each.rows else [f"{each.name}_at"]
+            )
+        else:
+            given.append(f"{'float' if each.dtype.startswith('float') else 'int'}({each.name})")
     if kernel.scratch:
         yield f"    space = work_space({room(kernel)})"
         given += ["space.address", "space.size"]
@@ -242,11 +221,37 @@ def _lines(kernel: Kernel) -> Iterator[str]:
     yield f"        check(code, {kernel.name!r})"
 
 
+def _array_lines(array: Array) -> Iterator[str]:
+    """Lines that check an array and take its address: `byte_of` is refused one that is read-only
+    or not contiguous, which only then is looked at (each look at `flags` takes 0.1 us)."""
+    name = array.name
+    shape = f"({''.join(f'{side}, ' for side in array.shape)})"
+    yield f"    if {name}.dtype is not dtype_{name} or {name}.shape != {shape}:"
+    yield f"        {name} = fit_{name}({name}, {shape})"
+    tight = row_bytes(array, SIZE_IN_BYTES[array.dtype])
+    if array.rows:
+        yield f"    {name}_stride = {tight}"
+    yield "    try:"
+    yield f"        {name}_at = address_of(byte_of({name}))"
+    yield "    except refused:"
+    if array.rows:
+        usable = f"{name}.flags.writeable and " if array.role != "in" else ""
+        yield f"        if {usable}not {name}.flags.c_contiguous and has_rows({name}):"
+        yield f"            {name}_stride = {name}.strides[0]"
+        yield "        else:"
+        yield f"            {name} = fit_{name}({name}, {shape})"
+    else:
+        yield f"        {name} = fit_{name}({name}, {shape})"
+    yield f"        {name}_at = {name}.ctypes.data"
+
+
 def size_lines(kernel: Kernel) -> Iterator[str]:
     """Lines of source that take the sizes from the arrays' shapes."""
     known: set[str] = set()
     for array in kernel.arrays:
-        for axis, side in enumerate(array.shape):
-            if side in kernel.size_names and side not in known:
-                yield f"    {side} = {array.name}.shape[{axis}]"
-                known.add(str(side))
+        new = [side for side in array.shape if side in kernel.size_names and side not in known]
+        if new:
+            yield f"    shape = {array.name}.shape"
+        for side in new:
+            yield f"    {side} = shape[{array.shape.index(side)}]"
+            known.add(str(side))
