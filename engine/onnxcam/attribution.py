@@ -17,19 +17,33 @@ from onnxcam.painting import check_out
 Map: TypeAlias = NDArray[np.float32]
 
 
+class Reduction(NamedTuple):
+    """A kernel's name, and its arguments by name."""
+
+    kernel: str
+    arrays: dict[str, NDArray[Any]]
+
+    @property
+    def sources(self) -> tuple[str, str]:
+        """The arrays that the maps are made from."""
+        return "activation", "weights" if "weights" in self.arrays else "gradient"
+
+
 class Attribution(NamedTuple):
     """The maps of a batch; K = 1 where the model takes one target an image.
 
     `raw` is float32 [N, K, *spatial], signed; `finished` the same through ReLU and divided by its
     maximum, zero where that says nothing. `summary` is float64 [N, K, 4]: minimum and maximum of
     the finite values of `raw`, and how many are positive and not finite. `slopes` is what the maps
-    were made from, gradient or weights, [N, K, C, ...], or None.
+    were made from, gradient or weights, [N, K, C, ...], or None. `reduction` is how they were made,
+    None where they came as they are.
     """
 
     raw: Map
     finished: Map
     summary: NDArray[np.float64]
     slopes: NDArray[Any] | None
+    reduction: Reduction | None = None
 
 
 def check_method(name: str | None, contract: Contract) -> str | None:
@@ -91,16 +105,14 @@ def attribute(
             f"{ACTIVATION}: expected [N, C, spatial axes], got {list(activation.shape)}"
         )
 
-    from onnxcam import compiled
-
     n, c, *spatial = activation.shape
     if emit == "weights":
         slopes = _with_targets(_float32(outputs[output_name(WEIGHTS, layer)]), 2, WEIGHTS)
-        fits, kernel = (n, slopes.shape[1], c), compiled.weighted_sum
+        fits, kernel = (n, slopes.shape[1], c), "weighted_sum"
     else:
         gradient = _float32(outputs[output_name(GRADIENT, layer)])
         slopes = _with_targets(gradient, activation.ndim, GRADIENT)
-        kernel = find_method(method or DEFAULT_METHOD).load()
+        kernel = find_method(method or DEFAULT_METHOD).kernel
         fits = (n, slopes.shape[1], c, *spatial)
     if slopes.shape != fits:
         name = WEIGHTS if emit == "weights" else GRADIENT
@@ -111,14 +123,21 @@ def attribute(
     raw = place("raw", (n, k, *spatial), np.float32)
     finished = place("finished", (n, k, *spatial), np.float32)
     summary = place("summary", (n, k, 4), np.float64)
-    kernel(
-        activation.reshape(n, c, -1),
-        slopes if emit == "weights" else slopes.reshape(n, k, c, -1),
-        raw.reshape(n, k, -1),
-        finished.reshape(n, k, -1),
-        summary,
-    )
-    return Attribution(raw, finished, summary, slopes)
+    arrays = {
+        "activation": activation.reshape(n, c, -1),
+        "raw": raw.reshape(n, k, -1),
+        "finished": finished.reshape(n, k, -1),
+        "summary": summary,
+    }
+    if emit == "weights":
+        arrays["weights"] = slopes
+    else:
+        arrays["gradient"] = slopes.reshape(n, k, c, -1)
+
+    from onnxcam import compiled
+
+    getattr(compiled, kernel)(**arrays)
+    return Attribution(raw, finished, summary, slopes, Reduction(kernel, arrays))
 
 
 def _finished(heatmap: Map, several: bool, place: Place) -> Attribution:

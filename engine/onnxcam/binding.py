@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from onnxcam.buffers import Buffers
 from onnxcam.errors import ModelError
+from onnxcam.native.loader import address
+from onnxcam.ready import ReadyMaps
 from onnxcam.session import Session
 
 _Shapes = tuple[tuple[str, ...], tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]]
@@ -29,6 +31,7 @@ class Binding:
         self._bound: Any = None
         self._outputs: dict[str, NDArray[Any]] = {}
         self._shapes: _Shapes | None = None
+        self._bound_at: dict[str, int] = {}  # inputs' addresses
         self._unsuitable = False
 
     def run(
@@ -39,7 +42,7 @@ class Binding:
         bound = shapes == self._shapes and not self._unsuitable
         if bound:
             try:
-                self._session.run_bound(self._bound, feeds)
+                self._run_bound(feeds)
                 return self._outputs
             except ModelError:
                 pass  # bad input fails below as well, with its own message
@@ -49,12 +52,23 @@ class Binding:
             self._outputs = {name: np.empty_like(value) for name, value in found.items()}
             self._bound = self._session.bind(self._outputs)
             self._shapes = shapes
+            self._bound_at = {}
         return found
+
+    def _run_bound(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        before, self._bound_at = self._bound_at, {}
+        at = {name: address(array) for name, array in feeds.items()}
+        changed = ((k, v, at[k]) for k, v in feeds.items() if before.get(k) != at[k])
+        self._session.run_bound(self._bound, changed)
+        # To another device an input is copied when it is bound: there each run has to bind it.
+        if self._session.on_cpu:
+            self._bound_at = at
 
 
 class Workspace:
-    """What one run at a time needs: a binding and buffers."""
+    """What one run at a time needs: a binding, buffers, and what the last run left ready."""
 
     def __init__(self, session: Session) -> None:
         self.binding = Binding(session)
         self.buffers = Buffers()
+        self.ready: ReadyMaps | None = None

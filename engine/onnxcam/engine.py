@@ -237,6 +237,7 @@ class Engine:
             ModelError: the run fails.
         """
         from onnxcam.attribution import Maps, attribute, check_method
+        from onnxcam.ready import ReadyMaps
         from onnxcam.targets import check_targets
 
         model, emit = self.model, self.contract.emit
@@ -250,11 +251,14 @@ class Engine:
         feeds = model.checked_inputs(model.named_inputs(inputs))
         feeds[self.contract.picture.name] = np.ascontiguousarray(tensor)
         wanted = check_targets(targets, len(tensor), model.targets_per_image, model.classes)
-        result = Maps("raw" if signed else "finished", model.targets_per_image is not None, out)
+        own, key = "raw" if signed else "finished", (name, index, signed)
         workspace = self._borrow()
         try:
             outputs = model.run(feeds, wanted, model.cam_outputs(index), workspace.binding.run)
-            attribute(
+            if workspace.ready is not None and workspace.ready.serves(outputs, key):
+                return workspace.ready.fill(out)
+            result = Maps(own, model.targets_per_image is not None, out)
+            found = attribute(
                 outputs,
                 emit,
                 name,
@@ -262,6 +266,9 @@ class Engine:
                 several=model.targets_per_image is not None,
                 place=result.among(workspace.buffers),
             )
+            if found.reduction is not None:
+                shape = result.array.shape
+                workspace.ready = ReadyMaps(outputs, key, found.reduction, own, shape)
         finally:
             self._spare.append(workspace)
         return result.array

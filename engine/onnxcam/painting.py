@@ -136,13 +136,13 @@ def overlay(
         >>> overlay(np.eye(2, dtype=np.float32), np.zeros((4, 4, 3), np.uint8)).shape
         (4, 4, 3)
     """
-    options_given = (
-        preset, alpha, colormap, blend, interpolation, levels, line_width, antialias, bgr, threads,
+    given = (
+        preset, alpha, colormap, rectangle, blend, interpolation, levels, line_width, antialias,
+        bgr, threads,
     )  # fmt: skip
-    if rectangle is None:
-        painted = paint_again(_choose, heatmap, picture, out, options_given)
-        if painted is not None:
-            return painted
+    painted = paint_again(_choose, heatmap, picture, out, given)
+    if painted is not None:
+        return painted
     chosen = _find_preset(preset)
     if chosen.paint is not None:
         taken = {"blend": blend, "interpolation": interpolation, "levels": levels}
@@ -181,6 +181,7 @@ def _choose(
     preset: str | None,
     alpha: Any,
     colormap: str | None,
+    rectangle: Any,
     blend: str | None,
     interpolation: str | None,
     levels: Any,
@@ -188,8 +189,8 @@ def _choose(
     antialias: Any,
     bgr: Any,
     threads: Any,
-) -> tuple[Way, Pixels] | None:
-    """How and in which colours to paint, if that does not depend on what the map holds."""
+) -> tuple[Way, Pixels, Rectangle | None] | None:
+    """How, in which colours and where to paint, if that does not depend on what the map holds."""
     chosen = _find_preset(preset)
     if chosen.paint is not None:
         return None
@@ -198,7 +199,8 @@ def _choose(
     )
     if options.diverging:
         return None
-    return options.way, find_colormap(chosen.colormap if colormap is None else colormap)
+    colors = find_colormap(chosen.colormap if colormap is None else colormap)
+    return options.way, colors, None if rectangle is None else _checked(rectangle)
 
 
 class _Options(NamedTuple):
@@ -401,6 +403,10 @@ def _alpha(alpha: Any, unbounded: bool = False) -> float:
 def _rectangle(rectangle: Any, picture: NDArray[Any]) -> Rectangle:
     if rectangle is None:
         return Rectangle.whole(picture)
+    return _checked(rectangle)
+
+
+def _checked(rectangle: Any) -> Rectangle:
     found = Rectangle(*(float(side) for side in rectangle))
     if not (found.left < found.right and found.top < found.bottom):
         raise InputError(f"rectangle: expected left < right and top < bottom, got {rectangle}")

@@ -22,18 +22,27 @@ from onnxcam.preprocess import Rectangle
 
 _UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
 Shape = tuple[int, ...]
-# From an overlay's options (those between `out` and `threads`, in order) to how it is painted and
-# in which colours; None where the map or the picture have to be looked at first.
-Choose = Callable[..., tuple[Way, Pixels] | None]
+# From an overlay's options to how it is painted, in which colours and where in the picture (None:
+# all over it); None where the map or the picture have to be looked at first.
+Choose = Callable[..., tuple[Way, Pixels, Rectangle | None] | None]
 
 
 class Repeated:
     """Overlays of maps and pictures of one shape each, with one set of options."""
 
-    def __init__(self, way: Way, colors: Pixels, values: Shape, picture: Shape) -> None:
+    def __init__(
+        self,
+        way: Way,
+        colors: Pixels,
+        rectangle: Rectangle | None,
+        values: Shape,
+        picture: Shape,
+    ) -> None:
         height, width, channels = picture
         self.shape = (height, width, 4 if channels == 4 else 3)
-        name, known = kernel_of(way, colors, Rectangle(0.0, 0.0, width, height), channels)
+        name, known = kernel_of(
+            way, colors, rectangle or Rectangle(0.0, 0.0, width, height), channels
+        )
         known |= {"first": 0, "last": height}
         shapes = {"values": values, "picture": picture, "out": self.shape}
         self._call = compiled.prepare(name, known, shapes)

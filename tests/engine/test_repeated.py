@@ -52,6 +52,7 @@ def checked(monkeypatch, *given, **options) -> np.ndarray:
         {"blend": "heat", "threads": 2},
         {"blend": "additive", "alpha": 1},
         {"blend": "contours"},
+        {"rectangle": (3.5, 4.0, 30.0, 41.5)},
         {"blend": "contours", "levels": (0.3, 0.6), "line_width": 3, "antialias": False},
     ],
 )
@@ -84,7 +85,7 @@ def test_what_is_looked_at_again(again, monkeypatch):
     for other in (fixed, wide[:, :45], rgba):
         np.testing.assert_array_equal(overlay(values, other), expected)
     np.testing.assert_array_equal(overlay(values.astype(float), picture), expected)
-    whole = (0.0, 0.0, 45.0, 50.0)
+    whole = [0.0, 0.0, 45.0, 50.0]
     np.testing.assert_array_equal(overlay(values, picture, rectangle=whole), expected)
     signed = overlay(values, picture, preset="diverging")
     np.testing.assert_array_equal(signed, checked(monkeypatch, values, picture, preset="diverging"))

@@ -142,6 +142,14 @@ address_of = ctypes.addressof
 REFUSED = (TypeError, ValueError, BufferError)
 
 
+def address(array: Any) -> int:
+    """Where a contiguous array's memory begins."""
+    try:
+        return address_of(byte_of(array))
+    except REFUSED:
+        return int(array.ctypes.data)
+
+
 class _Space(threading.local):
     """Each thread's work space, kept for the next call: none is allocated a frame."""
 

@@ -19,14 +19,14 @@ from onnxcam.native.table import SIZE_IN_BYTES, TABLE, Array, Kernel
 
 
 class Prepared:
-    """A kernel of the library, and its arguments but for three arrays.
+    """A kernel of the library, and its arguments but for some arrays.
 
     Args:
         call: the library's function that calls a kernel by its number.
-        kernel: the row of the table, of a kernel with work space.
+        kernel: the row of the table.
         known: the visible parameters that stay, by name: numbers, and arrays, contiguous and of the
             row's dtypes, which must not move.
-        open: the shapes of the three, by name in the order of the parameters.
+        open: the shapes of the others, by name in the order of the parameters.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Prepared:
                     sizes.setdefault(str(side), shapes[array.name][axis])
         self._call, self._number = call, TABLE.index(kernel)
         self._kept = dict(known)  # so that their arrays live as long
-        self.room = int(_value(room(kernel), sizes))
+        self._room = _value(room(kernel), sizes) if kernel.scratch else 0
         layout, fixed = ["="], [b""]
         for each in next(functions(kernel)).arguments:
             if each.name in open or each.kind == "scratch":
@@ -52,7 +52,7 @@ class Prepared:
                 fixed.append(b"")
                 continue
             if each.kind == "room":
-                value: Any = self.room
+                value: Any = self._room
             elif each.kind == "size":
                 value = sizes[each.name]
             elif each.kind == "stride":
@@ -65,16 +65,20 @@ class Prepared:
             fixed[-1] += struct.pack("=" + FORMATS[each.packed], value)
         layout.append(f"{len(fixed[-1])}s")
         self._pack = struct.Struct("".join(layout)).pack
-        self._fixed = tuple(fixed)
+        # Bytes, and places for addresses between them.
+        self._given: list[Any] = [0] * (2 * len(fixed) - 1)
+        self._given[::2] = fixed
 
-    def __call__(self, one: int, two: int, three: int) -> int:
+    def __call__(self, *addresses: int) -> int:
         """Call it with the addresses of the open arrays, in order; returns the library's code.
 
         They are contiguous arrays of the shapes given before, which nothing here checks.
         """
-        space = work_space(self.room)
-        a, b, c, d, e = self._fixed
-        return self._call(self._number, self._pack(a, one, b, two, c, three, d, space.address, e))
+        given = self._given.copy()
+        if self._room:
+            addresses = (*addresses, work_space(self._room).address)
+        given[1::2] = addresses
+        return self._call(self._number, self._pack(*given))
 
 
 def _value(expression: str, sizes: Mapping[str, int]) -> int:
