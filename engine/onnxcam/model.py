@@ -149,13 +149,17 @@ class Model:
         names = [*self.own_outputs, self.contract.output.name, *self.cam_outputs(layer)]
         names = list(dict.fromkeys(names))
         outputs = self.run(feeds, self._as_input(targets), names, runner)
+        wanted = targets == HIGHEST_SCORE
+        if not wanted.any():
+            return outputs, targets
         scores = as_rows(outputs[self.contract.output.name], self.contract.output)
         best = scores.argmax(axis=1)[:, None]
-        chosen = np.where(targets == HIGHEST_SCORE, best, targets)
+        chosen = np.where(wanted, best, targets)
         # Where several classes share the highest output (probabilities saturated to 1), the
         # graph may have decided between their logits otherwise: ask for the class by index.
-        ties = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True) > 1
-        if TARGET in self.session.inputs and (ties & (targets == HIGHEST_SCORE)).any():
+        highest = np.take_along_axis(scores, best, axis=1)
+        ties = (scores == highest).sum(axis=1, keepdims=True) > 1
+        if TARGET in self.session.inputs and (ties & wanted).any():
             outputs = self.run(feeds, self._as_input(chosen), names, runner)
         return outputs, chosen
 

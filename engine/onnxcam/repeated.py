@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxcam import compiled
 from onnxcam.fused import WORTH_THREADS, Way, kernel_of
-from onnxcam.native.loader import REFUSED, address_of, byte_of
+from onnxcam.native.loader import REFUSED, address, address_of, byte_of
 from onnxcam.pictures import Pixels
 from onnxcam.preprocess import Rectangle
 
@@ -51,16 +51,16 @@ class Repeated:
     def paint(self, values: Any, picture: Any, out: Any) -> bool:
         """Paint into `out`; False, and nothing done, where the arrays want a closer look.
 
-        That is: where one is read-only or not contiguous, shares memory with `out` without being
-        the picture itself, or where the kernel finds fault with the values.
+        That is: where one is not contiguous or `out` is read-only, where one shares memory with
+        `out` without being the picture itself, or where the kernel finds fault with the values.
         """
-        if self._call is None:
+        if self._call is None or not (values.flags.c_contiguous and picture.flags.c_contiguous):
             return False
         try:  # refused unless writeable and contiguous
-            one, two = address_of(byte_of(values)), address_of(byte_of(picture))
             three = address_of(byte_of(out))
         except REFUSED:
             return False
+        one, two = address(values), address(picture)
         of_values, of_picture, of_out = self._bytes
         if two != three and two < three + of_out and three < two + of_picture:
             return False

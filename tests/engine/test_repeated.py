@@ -82,14 +82,18 @@ def test_what_is_looked_at_again(again, monkeypatch):
     wide[:, :45] = picture
     rgba = np.dstack([picture, np.full(SHAPE[:2], 255, np.uint8)])
     assert again() == [True]
-    for other in (fixed, wide[:, :45], rgba):
+    np.testing.assert_array_equal(overlay(values, fixed), expected)
+    assert again() == [True, True]
+    with pytest.raises(InputError, match="writeable"):
+        overlay(values, picture, out=fixed)
+    for other in (wide[:, :45], rgba):
         np.testing.assert_array_equal(overlay(values, other), expected)
     np.testing.assert_array_equal(overlay(values.astype(float), picture), expected)
     whole = [0.0, 0.0, 45.0, 50.0]
     np.testing.assert_array_equal(overlay(values, picture, rectangle=whole), expected)
     signed = overlay(values, picture, preset="diverging")
     np.testing.assert_array_equal(signed, checked(monkeypatch, values, picture, preset="diverging"))
-    assert not any(again()[1:])
+    assert not any(again()[2:])
 
 
 def test_memory_shared_in_part(again):
