@@ -48,13 +48,18 @@ class Repeated:
         self._call = compiled.prepare(name, known, shapes)
         self._bytes = 4 * values[0] * values[1], height * width * channels, int(np.prod(self.shape))
 
+    @property
+    def can_paint(self) -> bool:
+        """Whether there is a library whose calls can be prepared."""
+        return self._call is not None
+
     def paint(self, values: Any, picture: Any, out: Any) -> bool:
         """Paint into `out`; False, and nothing done, where the arrays want a closer look.
 
         That is: where one is not contiguous or `out` is read-only, where one shares memory with
         `out` without being the picture itself, or where the kernel finds fault with the values.
         """
-        if self._call is None or not (values.flags.c_contiguous and picture.flags.c_contiguous):
+        if not (values.flags.c_contiguous and picture.flags.c_contiguous):
             return False
         try:  # refused unless writeable and contiguous
             three = address_of(byte_of(out))
@@ -62,10 +67,12 @@ class Repeated:
             return False
         one, two = address(values), address(picture)
         of_values, of_picture, of_out = self._bytes
-        if two != three and two < three + of_out and three < two + of_picture:
+        in_place = two == three and of_picture == of_out
+        if not in_place and two < three + of_out and three < two + of_picture:
             return False
         if one < three + of_out and three < one + of_values:
             return False
+        assert self._call is not None
         return self._call(one, two, three) == 0
 
 
@@ -101,4 +108,5 @@ def _found(choose: Choose, values: Shape, picture: Shape, *options: Any) -> Repe
     if 0 in values or 0 in picture or picture[0] * picture[1] >= WORTH_THREADS:
         return None
     chosen = choose(*options)
-    return Repeated(*chosen, values, picture) if chosen else None
+    found = Repeated(*chosen, values, picture) if chosen else None
+    return found if found and found.can_paint else None

@@ -104,7 +104,11 @@ def test_memory_shared_in_part(again):
     expected = overlay(values, picture.copy())
     out = memory[96 : 96 + size].reshape(SHAPE)
     np.testing.assert_array_equal(overlay(values, picture, out=out), expected)
-    assert again() == [True, False]
+    gray = memory[:2250].reshape(50, 45, 1)  # where `out` begins, but smaller
+    expected = overlay(values, gray.copy())
+    out = memory[:size].reshape(SHAPE)
+    np.testing.assert_array_equal(overlay(values, gray, out=out), expected)
+    assert again() == [True, False, True, False]
 
 
 def test_errors_are_the_usual_ones(again):

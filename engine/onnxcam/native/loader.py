@@ -215,9 +215,9 @@ def _lines(kernel: Kernel) -> Iterator[str]:
     for each in kernel.visible:
         if isinstance(each, Array):
             yield from _array_lines(each)
-            given += (
-                [f"{each.name}_at", f"{each.name}_stride"] if each.rows else [f"{each.name}_at"]
-            )
+            given.append(f"{each.name}_at")
+            if each.rows:
+                given.append(f"{each.name}_stride")
         else:
             given.append(f"{'float' if each.dtype.startswith('float') else 'int'}({each.name})")
     if kernel.scratch:
