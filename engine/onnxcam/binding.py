@@ -29,7 +29,7 @@ class Binding:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._bound: Any = None
-        self._outputs: dict[str, NDArray[Any]] = {}
+        self.outputs: dict[str, NDArray[Any]] = {}  # where those of bound runs land
         self._shapes: _Shapes | None = None
         self._bound_at: dict[str, int] = {}  # inputs' addresses
         self._unsuitable = False
@@ -43,14 +43,14 @@ class Binding:
         if bound:
             try:
                 self._run_bound(feeds)
-                return self._outputs
+                return self.outputs
             except ModelError:
                 pass  # bad input fails below as well, with its own message
         found = self._session.run(feeds, outputs)
         self._unsuitable |= bound or not all(isinstance(v, np.ndarray) for v in found.values())
         if not self._unsuitable:
-            self._outputs = {name: np.empty_like(value) for name, value in found.items()}
-            self._bound = self._session.bind(self._outputs)
+            self.outputs = {name: np.empty_like(value) for name, value in found.items()}
+            self._bound = self._session.bind(self.outputs)
             self._shapes = shapes
             self._bound_at = {}
         return found

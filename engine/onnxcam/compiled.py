@@ -46,7 +46,7 @@ def origin() -> str:
 def prepare(
     name: str, known: Mapping[str, Any], open: Mapping[str, Sequence[int]]
 ) -> Prepared | None:
-    """Calls of a kernel whose arguments are known, but for three arrays of known shapes.
+    """Calls of a kernel whose arguments are known, but for some arrays of known shapes.
 
     None where the kernels do not come from the library.
     """

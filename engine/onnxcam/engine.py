@@ -266,7 +266,7 @@ class Engine:
                 several=model.targets_per_image is not None,
                 place=result.among(workspace.buffers),
             )
-            if found.reduction is not None:
+            if found.reduction is not None and outputs is workspace.binding.outputs:
                 shape = result.array.shape
                 workspace.ready = ReadyMaps(outputs, key, found.reduction, own, shape)
         finally:

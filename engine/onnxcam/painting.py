@@ -136,11 +136,8 @@ def overlay(
         >>> overlay(np.eye(2, dtype=np.float32), np.zeros((4, 4, 3), np.uint8)).shape
         (4, 4, 3)
     """
-    given = (
-        preset, alpha, colormap, rectangle, blend, interpolation, levels, line_width, antialias,
-        bgr, threads,
-    )  # fmt: skip
-    painted = paint_again(_choose, heatmap, picture, out, given)
+    look = (preset, blend, alpha, interpolation, levels, line_width, antialias, bgr, threads)
+    painted = paint_again(_choose, heatmap, picture, out, (colormap, rectangle, *look))
     if painted is not None:
         return painted
     chosen = _find_preset(preset)
@@ -150,9 +147,7 @@ def overlay(
             taken["bgr"] = "True"
         _refuse(f"preset '{preset}' has its own way of painting", taken)
         return _by_convention(chosen, heatmap, picture, alpha, colormap, out, rectangle)
-    options = _options_of(
-        preset, blend, alpha, interpolation, levels, line_width, antialias, bgr, threads
-    )
+    options = _options_of(*look)
     if bgr and not isinstance(picture, np.ndarray):
         raise MethodError("bgr=True is for arrays; files and PIL images are read as RGB")
     pixels = _pixels(picture, out)
@@ -160,7 +155,7 @@ def overlay(
         _centred(heatmap) if options.diverging else _values(heatmap),
         _rectangle(rectangle, pixels),
         pixels,
-        find_colormap(chosen.colormap if colormap is None else colormap),
+        _colors_of(chosen, colormap),
         options.way,
     )
     height, width, channels = pixels.shape
@@ -178,29 +173,24 @@ def overlay(
 
 
 def _choose(
-    preset: str | None,
-    alpha: Any,
-    colormap: str | None,
-    rectangle: Any,
-    blend: str | None,
-    interpolation: str | None,
-    levels: Any,
-    line_width: Any,
-    antialias: Any,
-    bgr: Any,
-    threads: Any,
+    colormap: str | None, rectangle: Any, preset: str | None, *look: Any
 ) -> tuple[Way, Pixels, Rectangle | None] | None:
-    """How, in which colours and where to paint, if that does not depend on what the map holds."""
+    """How, in which colours and where to paint, if that does not depend on what the map holds.
+
+    `look` are the further arguments of `_options`.
+    """
     chosen = _find_preset(preset)
     if chosen.paint is not None:
         return None
-    options = _options_of(
-        preset, blend, alpha, interpolation, levels, line_width, antialias, bgr, threads
-    )
+    options = _options_of(preset, *look)
     if options.diverging:
         return None
-    colors = find_colormap(chosen.colormap if colormap is None else colormap)
-    return options.way, colors, None if rectangle is None else _checked(rectangle)
+    place_of_map = None if rectangle is None else _checked(rectangle)
+    return options.way, _colors_of(chosen, colormap), place_of_map
+
+
+def _colors_of(chosen: Preset, colormap: str | NDArray[Any] | None) -> Pixels:
+    return find_colormap(chosen.colormap if colormap is None else colormap)
 
 
 class _Options(NamedTuple):
@@ -288,7 +278,7 @@ def _by_convention(
         rectangle=_rectangle(rectangle, pixels),
         picture=pixels,
         alpha=_alpha(preset.alpha if alpha is None else alpha, preset.float_pictures),
-        colors=find_colormap(preset.colormap if colormap is None else colormap),
+        colors=_colors_of(preset, colormap),
     )
     if out is not None:
         check_out(out, (*job.size, 3), np.uint8, rows=True)

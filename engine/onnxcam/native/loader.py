@@ -107,7 +107,7 @@ class Library:
     def prepare(
         self, kernel: Kernel, known: Mapping[str, Any], open: Mapping[str, Sequence[int]]
     ) -> Prepared:
-        """Calls of a kernel whose arguments are known, but for three arrays of known shapes."""
+        """Calls of a kernel whose arguments are known, but for some arrays of known shapes."""
         from onnxcam.native.prepared import Prepared
 
         return Prepared(self._call, kernel, known, open)
