@@ -220,6 +220,13 @@ def paint_group(
             color, under = under, bytes_of(lanes.add(slope, change), height)
             start, at = start + 4 * further, at + 4 * on
             paint_four(picture, start, rows - 4, color, under, look, out, at)
+        elif reach == 1:
+            paint_block(picture, start, color, look, out, at)
+            for _ in range(1, rows):
+                start, at = start + further, at + on
+                paint_block(picture, start, under, look, out, at)
+                slope = lanes.add(slope, change)
+                under = bytes_of(slope, height)
         else:
             paint_two(picture, start, rows, color, under, look, out, at)
             for gone in range(2, 8, 2):
@@ -357,18 +364,17 @@ def overlay_jet(
                 reach = 1
                 if pace * 2 * GROUP <= 1.0:
                     reach = find_reach(pace * largest_change(values, j))
-        step = GROUP if reach > 1 else 1
         peak = top_of_jet + 16 // reach  # half of what averages round up, below half a byte
         end = min(end, last)
         while y < end:
-            group = begin + (y - begin) // step * step
+            group = begin + (y - begin) // GROUP * GROUP
             level, fraction, change = BACKGROUND, 0, 0
             if j > -2:
                 level, fraction = nearest_level(position(group, top, bottom, h), j, h)
-                change = fraction_of(pace * reach) if reach > 1 else 0
+                change = fraction_of(pace * reach)
             base = level * length
-            done, rows = 0, min(group + step, end) - y
-            if y == group and reach > 1 and picture.shape[2] == 3:
+            done, rows = 0, min(group + GROUP, end) - y
+            if y == group and picture.shape[2] == 3:
                 done = count // 32 * 32
                 source, target = y * picture.strides[0], y * out.strides[0]
                 if rows == GROUP:  # compiled for this number of them

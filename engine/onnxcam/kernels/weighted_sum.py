@@ -18,7 +18,7 @@ from typing import Any
 
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
-from onnxcam.kernels.float_lanes import WIDTH, load, splat, spread, store
+from onnxcam.kernels.float_lanes import SHELF, WIDTH, load, put, shelf, splat, spread_from, store
 from onnxcam.kernels.normalise import finish
 from onnxcam.kernels.pooling import in_groups
 
@@ -52,13 +52,12 @@ def products(rows: Any, p: int, size: int, w: Any) -> Any:
 
 
 @part
-def add_group(rows: Any, c: int, size: int, weights: Any, out: Any, tail: Any) -> Any:
-    """``out += sum_i weights[i] * rows[c + i]`` for float32 [C, P] and [P], weights as lanes.
+def add_group(rows: Any, c: int, size: int, w: Any, out: Any, tail: Any) -> Any:
+    """``out += sum_i w[i] * rows[c + i]`` for float32 [C, P] and [P], each weight as lanes.
 
     But the last eight of `out` are `tail`, and returned: where P is no multiple of eight they
     overlap what was just stored, and the processor would wait for that to read them back.
     """
-    w = spread(weights)
     start = c * size
     for p in range(0, size - WIDTH, WIDTH):
         store(out, p, load(out, p) + products(rows, start + p, size, w))
@@ -68,9 +67,13 @@ def add_group(rows: Any, c: int, size: int, weights: Any, out: Any, tail: Any) -
 @part
 def add_groups(weights_of: Any, rows: Any, by: Any, out: Any, whole: int, size: int) -> None:
     """`add_group` for the first `whole` channels; ``weights_of(rows, by, c, size)`` gives lanes."""
-    tail = splat(0.0)
-    for c in range(0, whole, WIDTH):
-        tail = add_group(rows, c, size, weights_of(rows, by, c, size), out, tail)
+    tail, kept = splat(0.0), shelf()
+    for start in range(0, whole, SHELF * WIDTH):
+        groups = min((whole - start) // WIDTH, SHELF)
+        for i in range(groups):
+            put(kept, i, weights_of(rows, by, start + i * WIDTH, size))
+        for i in range(groups):
+            tail = add_group(rows, start + i * WIDTH, size, spread_from(kept, i), out, tail)
     store(out, size - WIDTH, tail)
 
 
