@@ -182,7 +182,8 @@ def _spread_from(_typing: Any, shelf: Any, i: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         every = []
         for place in range(WIDTH):
-            value = builder.load(_on_shelf(builder, *args, place, ir.FloatType()), align=4)
+            at = _on_shelf(builder, args[0], args[1], place, ir.FloatType())
+            value = builder.load(at, align=4)
             empty = ir.Constant(_VECTOR, ir.Undefined)
             every.append(
                 _picked(builder, builder.insert_element(empty, value, _INDEX(0)), [0] * WIDTH)

@@ -22,7 +22,7 @@ from onnxcam.kernels._jit import kernel
 from onnxcam.kernels.float_lanes import WIDTH, keep_last, load, splat, store, totals
 
 BLOCK = 256
-NOTHING = np.float32(-0.0)  # what a sum begins with: LLVM leaves it out, but not 0, for -0 + 0 is 0
+NOTHING = np.float32(-0.0)  # what sums begin with: LLVM leaves it out, not so 0, for -0 + 0 is 0
 
 
 @part
