@@ -32,6 +32,12 @@ def narrow(data, out):
     byte_lanes.store(out, 0, byte_lanes.narrowed(lanes.right_signed(wide, 6)))
 
 
+def entries(data, out):
+    table = data.view(np.int32)
+    for x in range(16):
+        byte_lanes.copy_entry(table, (5 * x) % 16, out, 3 * x + 1)
+
+
 def filled(data, out):
     byte_lanes.store(out, 2, byte_lanes.fill(data[5] + 200))
 
@@ -60,6 +66,9 @@ def agree(run):
         two(byte_lanes.average),
         two(byte_lanes.subtract_to_zero),
         two(byte_lanes.smaller),
+        two(byte_lanes.add_clipped),
+        two(byte_lanes.with_fourths),
+        entries,
         narrow,
         filled,
     ],

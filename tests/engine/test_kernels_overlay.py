@@ -54,7 +54,7 @@ def colors(
 ):
     height, width, channels = picture.shape
     out, around = guarded(height, width, 4 if channels == 4 else 3)
-    work, spare = work_space(8 * width + values.shape[1] + 2800)
+    work, spare = work_space(8 * width + values.shape[1] + 3200)
     place = place or whole(picture)
     palette = find_colormap(table)
     run(values, *place, zero, picture, palette, alpha, blend, bicubic, 0, height, out, work)
@@ -197,17 +197,18 @@ def in_bands(kernel, arguments, picture, tail, work):
     return out
 
 
+@pytest.mark.parametrize("width", [50, 830])
 @pytest.mark.parametrize("scale", [1.0, 0.1])
-def test_bands_of_rows_make_the_whole(scale):
-    values, picture = scale * heat(3, 5), photo(160, 50, 3)
+def test_bands_of_rows_make_the_whole(scale, width):
+    values, picture = scale * heat(3, 5), photo(160, width, 3)
     where = (values, *whole(picture), 0.0, picture)
     for bicubic in (0, 1):
         expected = colors(values, picture, bicubic=bicubic, run=kernels.overlay_colors)
         tail = (find_colormap("viridis"), 0.4, MIX, bicubic)
-        found = in_bands(kernels.overlay_colors, where, picture, tail, 8 * 50 + 5 + 2800)
+        found = in_bands(kernels.overlay_colors, where, picture, tail, 8 * width + 5 + 3200)
         np.testing.assert_array_equal(found, expected)
     expected = jet(values, picture, run=kernels.overlay_jet)
-    found = in_bands(kernels.overlay_jet, where, picture, (0.4, 0), 7 * 50 + 5 + 1100)
+    found = in_bands(kernels.overlay_jet, where, picture, (0.4, 0), 7 * width + 5 + 1100)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -231,12 +232,12 @@ def test_colours_between_rows(name, shape, blend):
     """Interpolated only where the table allows it: 1.8 levels, and rounding."""
     smooth = False
     for scale in (0.02, 0.3, 1.0):
-        values, picture = scale * heat(*shape), photo(230, 70, 3)
+        values, picture = scale * heat(*shape), photo(230, 580, 3)
         found = colors(values, picture, TABLES[name], 0.4, blend, run=kernels.overlay_colors)
         distance = off(found, values, picture, TABLES[name], 0.4, blend)
         assert distance <= 2.4
         smooth |= distance > 0.6
-        rgba = photo(230, 70, 4)
+        rgba = photo(230, 580, 4)
         found = colors(values, rgba, TABLES[name], 0.4, blend, run=kernels.overlay_colors)
         assert off(found, values, rgba, TABLES[name], 0.4, blend) <= 2.4
         np.testing.assert_array_equal(found[..., 3], rgba[..., 3])
@@ -257,7 +258,7 @@ def test_colours_between_rows_of_any_table(seed, steps, alpha, scale):
     slopes = np.repeat(random.integers(-steps, steps + 1, (256, 3)), random.integers(1, 60), axis=0)
     table = np.abs(np.cumsum(slopes[:256], axis=0) + 128).clip(0, 255).astype(np.uint8)
     values = np.float32(random.random() * (1 - scale) + scale * random.random((3, 4)))
-    picture = photo(100, 40, 3)
+    picture = photo(100, 1320, 3)
     found = colors(values, picture, table, alpha, MIX, run=kernels.overlay_colors)
     assert off(found, values, picture, table, alpha, MIX) <= 2.4
 

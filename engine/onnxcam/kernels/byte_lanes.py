@@ -64,6 +64,15 @@ def _average(builder: Any, x: Any, y: Any) -> Any:
     return builder.sub(builder.or_(x, y), half)
 
 
+def _with_fourths(builder: Any, x: Any, y: Any) -> Any:
+    order = [LANES * (at % 4 == 3) + at for at in range(LANES)]
+    return builder.shuffle_vector(x, y, ir.Constant(_WIDE, order))
+
+
+def _copy_entry(builder: Any, source: Any, target: Any) -> None:
+    lanes.store_vector(builder, target, lanes.load_vector(builder, source, _I32))
+
+
 def _narrowed(builder: Any, x: Any) -> Any:
     order = ir.Constant(_WIDE, [CROSSED.index(at) for at in range(LANES)])
     found = lanes.clipped_bytes(builder, x)
@@ -108,6 +117,12 @@ def store(array: Any, at: int, x: Any) -> None:
     lanes.flat(array)[at : at + LANES] = x
 
 
+@_compiles_to(_copy_entry, (*_Memory, *_Memory), types.none)
+def copy_entry(table: Any, index: int, array: Any, at: int) -> None:
+    """One entry of an int32 table as four elements of a uint8 array, lowest bits first."""
+    lanes.flat(array)[at : at + 4] = table[index : index + 1].astype("<i4").view(np.uint8)
+
+
 @_compiles_to(_fill, (types.Integer,), _byte_lanes)
 def fill(number: int) -> Any:
     """The same number, 0 to 255, in every lane."""
@@ -124,6 +139,18 @@ def average(x: Any, y: Any) -> Any:
 def subtract_to_zero(x: Any, y: Any) -> Any:
     """Difference, zero where y is the larger one."""
     return x - np.minimum(x, y)
+
+
+@_compiles_to(_call("uadd.sat"), (_byte_lanes, _byte_lanes), _byte_lanes)
+def add_clipped(x: Any, y: Any) -> Any:
+    """Sum, at most 255."""
+    return x + np.minimum(y, 255 - x)
+
+
+@_compiles_to(_with_fourths, (_byte_lanes, _byte_lanes), _byte_lanes)
+def with_fourths(x: Any, y: Any) -> Any:
+    """x, but every fourth byte of y."""
+    return np.where(np.arange(LANES) % 4 == 3, y, x)
 
 
 @_compiles_to(_call("umin"), (_byte_lanes, _byte_lanes), _byte_lanes)

@@ -22,8 +22,10 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, overload, register_model
 
 WIDTH = 8
+SHELF = 32  # lanes that a shelf has room for
 _VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
 _INDEX = ir.IntType(32)
+_ON_SHELF = ir.ArrayType(ir.FloatType(), SHELF * WIDTH)
 
 
 class _Lanes(types.Type):  # type: ignore[misc]
@@ -36,8 +38,19 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, _VECTOR)
 
 
-_LANES = _Lanes()
+class _Shelf(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(name="ShelfOfLanes")
+
+
+class _ShelfModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _ON_SHELF.as_pointer())
+
+
+_LANES, _SHELF = _Lanes(), _Shelf()
 register_model(_Lanes)(_LanesModel)
+register_model(_Shelf)(_ShelfModel)
 
 
 def load(values: Any, p: int) -> Any:
@@ -58,6 +71,21 @@ def splat(value: Any) -> Any:
 def spread(lanes: Any) -> Any:
     """`splat` of each of the eight."""
     return tuple(splat(value) for value in lanes)
+
+
+def shelf() -> Any:
+    """A place for 32 lanes, on the stack."""
+    return np.empty(SHELF * WIDTH, np.float32)
+
+
+def put(shelf: Any, i: int, lanes: Any) -> None:
+    """Lanes as the `i`-th of a shelf."""
+    shelf[WIDTH * i : WIDTH * (i + 1)] = lanes
+
+
+def spread_from(shelf: Any, i: int) -> Any:
+    """`spread` of the `i`-th lanes of a shelf."""
+    return spread(shelf[WIDTH * i : WIDTH * (i + 1)])
 
 
 def totals(lanes: Any) -> Any:
@@ -129,6 +157,42 @@ def _spread(_typing: Any, lanes: Any) -> Any:
     return types.UniTuple(_LANES, WIDTH)(_LANES), code
 
 
+def _new_shelf(_typing: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        with builder.goto_entry_block():
+            return builder.alloca(_ON_SHELF)
+
+    return _SHELF(), code
+
+
+def _on_shelf(builder: Any, shelf: Any, i: Any, place: int, kind: Any) -> Any:
+    at = builder.add(builder.mul(i, i.type(WIDTH)), i.type(place))
+    return builder.bitcast(builder.gep(shelf, [_INDEX(0), at]), kind.as_pointer())
+
+
+def _put(_typing: Any, shelf: Any, i: Any, lanes: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], _on_shelf(builder, args[0], args[1], 0, _VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return types.void(_SHELF, types.intp, _LANES), code
+
+
+def _spread_from(_typing: Any, shelf: Any, i: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        every = []
+        for place in range(WIDTH):
+            at = _on_shelf(builder, args[0], args[1], place, ir.FloatType())
+            value = builder.load(at, align=4)
+            empty = ir.Constant(_VECTOR, ir.Undefined)
+            every.append(
+                _picked(builder, builder.insert_element(empty, value, _INDEX(0)), [0] * WIDTH)
+            )
+        return context.make_tuple(builder, signature.return_type, every)
+
+    return types.UniTuple(_LANES, WIDTH)(_SHELF, types.intp), code
+
+
 # Of the elements of two lanes, 0 to 7 and 8 to 15: the ones that are added, and to which.
 _HALVES = [0, 1, 2, 3, 12, 13, 14, 15], [4, 5, 6, 7, 8, 9, 10, 11]
 _QUARTERS = [0, 1, 10, 11, 4, 5, 14, 15], [2, 3, 8, 9, 6, 7, 12, 13]
@@ -185,6 +249,7 @@ def _arithmetic(instruction: str) -> Any:
 
 _add, _multiply, _divide = (intrinsic(_arithmetic(name)) for name in ("fadd", "fmul", "fdiv"))
 _loaded, _stored, _splatted, _spread_out = map(intrinsic, (_load, _store, _splat, _spread))
+_made_shelf, _put_there, _spread_from_there = map(intrinsic, (_new_shelf, _put, _spread_from))
 _totalled, _kept_last = map(intrinsic, (_totals, _keep_last))
 _positive = intrinsic(_where(">", unordered=True))
 _not_zero = intrinsic(_where("!=", unordered=True))
@@ -208,6 +273,9 @@ overload(load)(lambda row, p: lambda row, p: _loaded(row, p))
 overload(store)(lambda row, p, lanes: lambda row, p, lanes: _stored(row, p, lanes))
 overload(splat)(lambda value: lambda value: _splatted(value))
 overload(spread)(lambda lanes: lambda lanes: _spread_out(lanes))
+overload(shelf)(lambda: lambda: _made_shelf())
+overload(put)(lambda shelf, i, lanes: lambda shelf, i, lanes: _put_there(shelf, i, lanes))
+overload(spread_from)(lambda shelf, i: lambda shelf, i: _spread_from_there(shelf, i))
 overload(totals)(lambda lanes: lambda lanes: _totalled(lanes))
 overload(keep_last)(lambda lanes, count: lambda lanes, count: _kept_last(lanes, count))
 overload(where_positive)(lambda test, lanes: lambda test, lanes: _positive(test, lanes))

@@ -27,7 +27,7 @@ from onnxcam.kernels.float_lanes import (
     where_positive,
 )
 from onnxcam.kernels.normalise import finish
-from onnxcam.kernels.pooling import BLOCK, eight_sums, unseen
+from onnxcam.kernels.pooling import BLOCK, NOTHING, eight_sums, unseen
 from onnxcam.kernels.weighted_sum import add_scaled, start_map
 
 TWO = np.float32(2.0)
@@ -53,9 +53,9 @@ def four_weights(gradient: Any, c: int, size: int, s_0: Any, s_1: Any, s_2: Any,
     """`four_sums` of the `terms` of each channel, by its S."""
     last = size - WIDTH
     row_0, row_1, row_2, row_3 = c * size, (c + 1) * size, (c + 2) * size, (c + 3) * size
-    all_0 = all_1 = all_2 = all_3 = splat(ZERO)
+    all_0 = all_1 = all_2 = all_3 = splat(NOTHING)
     for start in range(0, last, BLOCK):
-        sum_0 = sum_1 = sum_2 = sum_3 = splat(ZERO)
+        sum_0 = sum_1 = sum_2 = sum_3 = splat(NOTHING)
         for p in range(start, min(start + BLOCK, last), WIDTH):
             sum_0 = sum_0 + terms(load(gradient, row_0 + p), s_0)
             sum_1 = sum_1 + terms(load(gradient, row_1 + p), s_1)

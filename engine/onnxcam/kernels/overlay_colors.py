@@ -1,8 +1,9 @@
 """The overlay of any 256 colours: map and picture in, painted picture out, in one pass.
 
 Of a row first the index of each pixel (the map between two of its rows, 32 pixels at once), then
-its colour, already multiplied by its weight (one load and one store of 8 bytes a pixel), then the
-blend, 32 bytes at once; in strips, so that what lies between stays in the fastest cache.
+its colour (one load and one store a pixel), then the blend, 32 bytes at once; in strips, so that
+what lies between stays in the fastest cache. Colours are bytes (`paint_bytes`), or where that would
+show, and where their weight changes with the map, numbers of 16 bits (`paint_row`).
 
 The lookups are most of that. So only every fourth or eighth row gets them where the colours
 between may be interpolated: where the map changes so little from row to row, and the table bends
@@ -11,15 +12,15 @@ alpha; rounding included, the result stays within 2 of OpenCV's. That is so for 
 (viridis, plasma, magma, gray), not at alpha 0.4 for steep ones (turbo and inferno have steps of 8
 and 5 levels an index); noise, stairs and kinks are looked up in every row.
 
-With AVX2, a 7x7 map of noise and viridis (minima, a loaded machine; np.copyto 80, 200, 2000 us):
-1280x720 570 us looked up, 335 interpolated; 1920x1080 1275, 620; 3840x2160 5500, 2700. Tried
-instead for the lookups: 4-byte entries, two pixels to a store, and a second multiplication in the
-blend, the same; eight indices to a load, 5 % less; indices in float32, 20 % more; half of a row's
-blend between the lookups of the other, 10 % less here and twice as much elsewhere. For what is
-interpolated: sixteen rows at once, 8 % more (as many streams to memory).
+With AVX2, a 7x7 map of noise on a Sapphire Rapids (minima; np.copyto 190 us, 1750): 1280x720 436 us
+looked up (518 in 16 bits), 354 interpolated; 3840x2160 3830 (4510), 2640. Tried
+instead for the lookups: eight indices to a load, 5 % less; indices in float32, 20 % more; half of a
+row's blend between the lookups of the other, 10 % less here and twice as much elsewhere. For what
+is interpolated: sixteen rows at once, 8 % more (as many streams to memory). To find out where to
+interpolate takes 10 us, which a picture of 224x224 does not gain.
 
-On an AMD Zen 3 1280x720 takes 630 us looked up, 320 interpolated: a third of that for lookups (1.1
-cycles each), 55 % for blending. A quarter and an eighth of a change are shifts: multiplied by a
+On an AMD Zen 3 1280x720 takes 320 us interpolated: a third of that for lookups (1.1 cycles each),
+55 % for blending. A quarter and an eighth of a change are shifts: multiplied by a
 constant, which LLVM does 32 bits wide, they took 8 % more; another pass over looked-up colours, to
 put them into the order `CROSSED`, 6 %.
 """
@@ -44,6 +45,17 @@ from onnxcam.kernels.map_rows import (
     quantise,
     stretch_row,
 )
+from onnxcam.kernels.paint_bytes import (
+    ADD,
+    COVER,
+    FOLLOW,
+    LARGEST_ALPHA,
+    MIX,
+    fill_bytes,
+    paint_colored,
+    pick_bytes,
+    weigh,
+)
 from onnxcam.kernels.paint_row import copy_bytes, paint_row, to_rgb
 
 STRIP = 512  # pixels; its work space is 10 KB
@@ -54,8 +66,8 @@ DIFFERENCE, BACKGROUND = 2, 3  # places in `levels`; 0 and 1 are for the map's e
 TOLERANCE = 115  # 1.8 levels: with what both round, less than 3 from OpenCV's whole numbers
 SPAN = 16  # indices from one exact colour to the next
 
-# What `blend` says.
-MIX, ADD, FOLLOW, COVER = 0, 1, 2, 3
+WORTH_GROUPS = 1 << 17  # pixels: with fewer, to find out where to interpolate takes as long
+ROWS_OF_PAIR = 12  # likewise, from one row of the map to the next
 
 
 @part
@@ -289,6 +301,39 @@ def color_row(
 
 
 @part
+def paint_looked_up(
+    picture: Any,
+    y: int,
+    levels: Any,
+    base: int,
+    fraction: int,
+    entries: Any,
+    blend: int,
+    look: Any,
+    indices: Any,
+    colors: Any,
+    rgb: Any,
+    out: Any,
+    tail: Any,
+) -> None:
+    """The row y, every pixel's colour looked up, in bytes; see `paint_colored`."""
+    width, channels, length = picture.shape[1], out.shape[2], levels.shape[1]
+    source, target = y * picture.strides[0], y * out.strides[0]
+    for x in range(0, width, STRIP):
+        count = min(STRIP, width - x)
+        find_indices(levels, base * length + x, DIFFERENCE * length + x, fraction, count, indices)
+        pick_bytes(indices, count, entries, channels, colors)
+        n, k = count * channels, x * channels
+        if picture.shape[2] == 1:
+            to_rgb(picture, source + x, count, rgb)
+            paint_colored(rgb, 0, n, colors, blend, 3, look, out, target + k, tail)
+        else:
+            paint_colored(
+                picture, source + k, n, colors, blend, channels, look, out, target + k, tail
+            )
+
+
+@part
 def paint_exact(
     picture: Any,
     y: int,
@@ -354,7 +399,7 @@ def overlay_colors(
             distance of the index from that of b, divided by the largest one); 3 the colour alone.
         bicubic: 1 for bicubic enlarging, 0 for bilinear.
         out: uint8 [H, W, 3], or [H, W, 4] for RGBA, alpha as in the picture; may be the picture.
-        work: int64 [8 W + w + 2800], work space.
+        work: int64 [8 W + w + 3200], work space.
     """
     h = values.shape[0]
     height, width, channels = picture.shape[0], picture.shape[1], out.shape[2]
@@ -369,6 +414,8 @@ def overlay_colors(
     found, at = lanes.carve_uint16(work, at, 1, 32)[0], at + 8
     tries, at = lanes.carve_uint16(work, at, 1, 4)[0], at + 1
     rgb, at = lanes.carve_uint8(work, at, 1, 3 * STRIP)[0], at + 3 * STRIP // 8
+    small, at = lanes.carve_int32(work, at, 1, 256)[0], at + 128
+    picked, at = lanes.carve_uint8(work, at, 1, 4 * STRIP + 64)[0], at + STRIP // 2 + 8
     weights, at = lanes.carve_float32(work, at, 4, length), at + 2 * length
     rows_of, at = lanes.carve_float32(work, at, 5, length), at + (5 * length + 1) // 2
     levels, at = lanes.carve_uint16(work, at, 4, length), at + length
@@ -377,9 +424,22 @@ def overlay_colors(
     edges, at = lanes.carve_int32(work, at, 1, columns)[0], at + (columns + 1) // 2
     spare = lanes.carve_float32(work, at, 1, columns)[0]
     place_columns(values.shape[1], left, right, bicubic, x0, x1, starts, edges, weights)
-    fill_entries(table, alpha, blend, int(background * 255.0), entries)
-    for k in range(32):
-        lanes.copy_entry(entries, 256, shares, k // channels * channels)
+    count, pace, size = width * channels, h / (bottom - top), ends.shape[1]
+    grouped = (
+        not bicubic
+        and blend != FOLLOW
+        and picture.shape[2] == channels
+        and width * height >= WORTH_GROUPS
+        and pace * ROWS_OF_PAIR <= 1.0
+    )
+    ratio, look = weigh(alpha, blend)
+    in_bytes = blend in (ADD, COVER) or (blend == MIX and alpha <= LARGEST_ALPHA)
+    if in_bytes:
+        fill_bytes(table, ratio, small)
+    if grouped or not in_bytes:
+        fill_entries(table, alpha, blend, int(background * 255.0), entries)
+        for k in range(32):
+            lanes.copy_entry(entries, 256, shares, k // channels * channels)
     for x in range(length):
         levels[BACKGROUND, x] = int(background * SCALE + 0.5)
         levels[0, x] = levels[BACKGROUND, x]
@@ -387,8 +447,6 @@ def overlay_colors(
     held, pair = starts[width + 64 :], -2
     for k in range(4):
         held[k] = -1
-    count, pace, size = width * channels, h / (bottom - top), ends.shape[1]
-    grouped = not bicubic and blend != FOLLOW and picture.shape[2] == channels
     tries[0] = tries[1] = 0
     reach, held_row, which = 1, -1, 0
     y = first
@@ -452,8 +510,14 @@ def overlay_colors(
                 )  # fmt: skip
             y = end
             continue
-        paint_exact(
-            picture, y, levels, base, fraction, entries, blend == FOLLOW, indices, colors, shares,
-            rgb, out, tail,
-        )  # fmt: skip
+        if in_bytes:
+            paint_looked_up(
+                picture, y, levels, base, fraction, small, blend, look, indices, picked, rgb, out,
+                tail,
+            )  # fmt: skip
+        else:
+            paint_exact(
+                picture, y, levels, base, fraction, entries, blend == FOLLOW, indices, colors,
+                shares, rgb, out, tail,
+            )  # fmt: skip
         y += 1

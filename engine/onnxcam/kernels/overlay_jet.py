@@ -39,6 +39,7 @@ from onnxcam.kernels.map_rows import (
     quantise,
     stretch_row,
 )
+from onnxcam.kernels.paint_bytes import choose_weights
 from onnxcam.kernels.paint_row import copy_bytes, to_rgb
 
 UNIT = 32.0  # steps of the slopes to one of a colour's byte
@@ -68,25 +69,6 @@ def fill_offsets(scale: float, bgr: int, offsets: Any) -> None:
     for k in range(96):
         byte = 32 * (k // 32) + lanes.CROSSED[k % 32]
         offsets[k] = int((begin + step * (byte % 3)) * scale + 0.5)
-
-
-@part
-def choose_weights(alpha: float) -> tuple[int, int, int]:
-    """(w, v, m) of ``(w * picture + v * colour) * m / 32768``; see `byte_lanes.mix`.
-
-    The picture's weight becomes 1 - alpha, as nearly as whole numbers make it. That of a colour's
-    byte becomes so much more than alpha that 255 levels and the margins fit into a byte.
-    """
-    rest = 32768.0 * (1.0 - alpha)
-    step = 32768.0 * alpha * (255.0 + 2.0 * MARGIN) / 252.0
-    begin = int((rest + step) / 128.0) + 6  # so that w + v are at most 128
-    best, worst = begin, 65536.0
-    for m in range(begin, begin + 64):
-        w = int(rest / m + 0.5)
-        error = abs(w * m - rest)
-        if error < worst:
-            best, worst = m, error
-    return int(rest / best + 0.5), int(step / best) + 1, best
 
 
 @part
@@ -122,13 +104,14 @@ def slope_pair(
 
 
 @part
-def find_reach(change: float) -> int:
+def find_reach(pace: float, change: float) -> int:
     """How many rows may lie from one with exact colours to the next: 8, 4, 2, or 1.
 
-    `change` is how much the map changes from row to row, at most.
+    `pace` is how much of a row of the map lies between two of the picture, of which half a one is
+    the most that slopes can be moved by; `change` how much the map changes over a whole one.
     """
     reach = GROUP
-    while reach > 1 and 1020.0 * change * reach > MARGIN:
+    while reach > 1 and (reach * pace > 0.5 or 1020.0 * reach * pace * change > MARGIN):
         reach //= 2
     return reach
 
@@ -220,6 +203,13 @@ def paint_group(
             color, under = under, bytes_of(lanes.add(slope, change), height)
             start, at = start + 4 * further, at + 4 * on
             paint_four(picture, start, rows - 4, color, under, look, out, at)
+        elif reach == 1:
+            paint_block(picture, start, color, look, out, at)
+            for _ in range(1, rows):
+                start, at = start + further, at + on
+                paint_block(picture, start, under, look, out, at)
+                slope = lanes.add(slope, change)
+                under = bytes_of(slope, height)
         else:
             paint_two(picture, start, rows, color, under, look, out, at)
             for gone in range(2, 8, 2):
@@ -321,7 +311,7 @@ def overlay_jet(
     spare, at = lanes.carve_float32(work, at, 1, columns)[0], at + (columns + 1) // 2
     rgb = lanes.carve_uint8(work, at, 1, 3 * width)[0]
     place_columns(values.shape[1], left, right, 0, x0, x1, starts, edges, weights)
-    w, v, m = choose_weights(alpha)
+    w, v, m = choose_weights(alpha, (255.0 + 2.0 * MARGIN) / 252.0)
     ratio = alpha * 32768.0 / (v * m)  # of a colour's byte, to one of its levels
     most = 255.0 * ratio
     low = int((255.0 - most) / 2.0)
@@ -337,6 +327,7 @@ def overlay_jet(
     held[0] = held[1] = -1
     count = 3 * width
     pace = h / (bottom - top)
+    step = GROUP if pace <= 0.5 else 1  # `fraction_of` no more than half a row
     reach, y = GROUP, first
     while y < last:
         begin, end, j = 0, y0, -2
@@ -354,10 +345,7 @@ def overlay_jet(
                     offsets, slopes,
                 )  # fmt: skip
                 pair = j
-                reach = 1
-                if pace * 2 * GROUP <= 1.0:
-                    reach = find_reach(pace * largest_change(values, j))
-        step = GROUP if reach > 1 else 1
+                reach = find_reach(pace, largest_change(values, j))
         peak = top_of_jet + 16 // reach  # half of what averages round up, below half a byte
         end = min(end, last)
         while y < end:
@@ -365,10 +353,10 @@ def overlay_jet(
             level, fraction, change = BACKGROUND, 0, 0
             if j > -2:
                 level, fraction = nearest_level(position(group, top, bottom, h), j, h)
-                change = fraction_of(pace * reach) if reach > 1 else 0
+                change = fraction_of(pace * reach)
             base = level * length
             done, rows = 0, min(group + step, end) - y
-            if y == group and reach > 1 and picture.shape[2] == 3:
+            if y == group and picture.shape[2] == 3:
                 done = count // 32 * 32
                 source, target = y * picture.strides[0], y * out.strides[0]
                 if rows == GROUP:  # compiled for this number of them

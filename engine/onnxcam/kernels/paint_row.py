@@ -41,22 +41,25 @@ def paint_row(
         tail: uint8 [32], work space: the last bytes go through it so that nothing is read or
             written behind them.
     """
-    whole = count // 32 * 32
-    for k in range(0, whole, 32):
-        paint_block(picture, start + k, weights, k * step, heat, k, out, at + k)
+    whole, share = count // 32 * 32, lanes.cross(lanes.load(weights, 0))
+    if step == 0:  # a loop of its own, in which the weights stay in registers
+        for k in range(0, whole, 32):
+            paint_block(picture, start + k, share, heat, k, out, at + k)
+    else:
+        for k in range(0, whole, 32):
+            share = lanes.cross(lanes.load(weights, k))
+            paint_block(picture, start + k, share, heat, k, out, at + k)
     if whole < count:
+        share = lanes.cross(lanes.load(weights, whole * step))
         copy_bytes(picture, start + whole, count - whole, tail, 0)
-        paint_block(tail, 0, weights, whole * step, heat, whole, tail, 0)
+        paint_block(tail, 0, share, heat, whole, tail, 0)
         copy_bytes(tail, 0, count - whole, out, at + whole)
 
 
 @part
-def paint_block(
-    picture: Any, start: int, weights: Any, w: int, heat: Any, k: int, out: Any, at: int
-) -> None:
-    """32 bytes of a row."""
-    under = lanes.widen_crossed(picture, start, lanes.fill(0))
-    under = lanes.multiply_high(under, lanes.cross(lanes.load(weights, w)))
+def paint_block(picture: Any, start: int, share: Any, heat: Any, k: int, out: Any, at: int) -> None:
+    """32 bytes of a row; `share` are their weights in the order `CROSSED`."""
+    under = lanes.multiply_high(lanes.widen_crossed(picture, start, lanes.fill(0)), share)
     mixed = lanes.add(under, lanes.cross(lanes.load(heat, k)))
     lanes.narrow_crossed(out, at, lanes.right_signed(mixed, 6))
 

@@ -22,6 +22,7 @@ from onnxcam.kernels._jit import kernel
 from onnxcam.kernels.float_lanes import WIDTH, keep_last, load, splat, store, totals
 
 BLOCK = 256
+NOTHING = np.float32(-0.0)  # what sums begin with: LLVM leaves it out, not so 0, for -0 + 0 is 0
 
 
 @part
@@ -50,9 +51,9 @@ def four_sums(values: Any, c: int, size: int) -> Any:
     """The rows c to c + 3 of float32 [C, P], each as eight partial sums; `size` is P, >= 8."""
     last = size - WIDTH
     row_0, row_1, row_2, row_3 = c * size, (c + 1) * size, (c + 2) * size, (c + 3) * size
-    all_0 = all_1 = all_2 = all_3 = splat(0.0)
+    all_0 = all_1 = all_2 = all_3 = splat(NOTHING)
     for start in range(0, last, BLOCK):
-        sum_0 = sum_1 = sum_2 = sum_3 = splat(0.0)
+        sum_0 = sum_1 = sum_2 = sum_3 = splat(NOTHING)
         for p in range(start, min(start + BLOCK, last), WIDTH):
             sum_0 = sum_0 + load(values, row_0 + p)
             sum_1 = sum_1 + load(values, row_1 + p)

@@ -21,7 +21,7 @@ from onnxcam.kernels.float_lanes import (
     where_not_zero,
 )
 from onnxcam.kernels.normalise import finish
-from onnxcam.kernels.pooling import BLOCK, unseen
+from onnxcam.kernels.pooling import BLOCK, NOTHING, unseen
 from onnxcam.kernels.weighted_sum import add_scaled, start_map
 
 
@@ -30,9 +30,9 @@ def two_rows(left: Any, right: Any, c: int, size: int) -> Any:
     """As `four_sums`, for the rows c and c + 1: both of `left`, then of ``left * right``."""
     last = size - WIDTH
     row_0, row_1 = c * size, (c + 1) * size
-    all_0 = all_1 = all_2 = all_3 = splat(0.0)
+    all_0 = all_1 = all_2 = all_3 = splat(NOTHING)
     for start in range(0, last, BLOCK):
-        sum_0 = sum_1 = sum_2 = sum_3 = splat(0.0)
+        sum_0 = sum_1 = sum_2 = sum_3 = splat(NOTHING)
         for p in range(start, min(start + BLOCK, last), WIDTH):
             left_0, left_1 = load(left, row_0 + p), load(left, row_1 + p)
             sum_0 = sum_0 + left_0

@@ -233,7 +233,7 @@ TABLE: tuple[Kernel, ...] = (
     _overlay(
         "overlay_colors",
         (1, 4),
-        "8 * width + map_width + 2800",
+        "8 * width + map_width + 3200",
         _BACKGROUND,
         _TABLE,
         Number("alpha", "float64", 0.0, 1.0, "weight of the colours"),
