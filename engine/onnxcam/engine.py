@@ -15,12 +15,12 @@ from onnxcam.session import Session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from onnxcam.binding import Workspace
     from onnxcam.contract import Contract
     from onnxcam.pictures import PictureLike
     from onnxcam.placement import Placement
     from onnxcam.preprocess import Preparation
     from onnxcam.result import Result
+    from onnxcam.workspace import Workspace
 
 
 class Engine:
@@ -186,17 +186,22 @@ class Engine:
         index = self.model.find_layer(layer)
         further = self.model.named_inputs(inputs)
         results: list[list[Result]] = []
-        for part in self._batches(len(sources)):
-            results += explain_batch(
-                self.model,
-                preparation,
-                [open_picture(source) for source in sources[part]],
-                targets[part],
-                method=name,
-                layer=index,
-                further={k: share(value, part, len(sources)) for k, value in further.items()},
-                labels=self.labels,
-            )
+        workspace = self._borrow()
+        try:
+            for part in self._batches(len(sources)):
+                results += explain_batch(
+                    self.model,
+                    preparation,
+                    [open_picture(source) for source in sources[part]],
+                    targets[part],
+                    workspace=workspace,
+                    method=name,
+                    layer=index,
+                    further={k: share(value, part, len(sources)) for k, value in further.items()},
+                    labels=self.labels,
+                )
+        finally:
+            self._spare.append(workspace)
         if several:
             return [each[0] for each in results]
         return results[0] if is_list else results[0][0]
@@ -236,8 +241,7 @@ class Engine:
             MethodError: an unknown method, or `signed` of a file that emits the finished map.
             ModelError: the run fails.
         """
-        from onnxcam.attribution import Maps, attribute, check_method
-        from onnxcam.ready import ReadyMaps
+        from onnxcam.attribution import Maps, check_method
         from onnxcam.targets import check_targets
 
         model, emit = self.model, self.contract.emit
@@ -251,24 +255,20 @@ class Engine:
         feeds = model.checked_inputs(model.named_inputs(inputs))
         feeds[self.contract.picture.name] = np.ascontiguousarray(tensor)
         wanted = check_targets(targets, len(tensor), model.targets_per_image, model.classes)
-        own, key = "raw" if signed else "finished", (name, index, signed)
+        several = model.targets_per_image is not None
+        result = Maps(several, out)
         workspace = self._borrow()
         try:
             outputs = model.run(feeds, wanted, model.cam_outputs(index), workspace.binding.run)
-            if workspace.ready is not None and workspace.ready.serves(outputs, key):
-                return workspace.ready.fill(out)
-            result = Maps(own, model.targets_per_image is not None, out)
-            found = attribute(
+            workspace.attribute(
                 outputs,
                 emit,
                 name,
                 index,
-                several=model.targets_per_image is not None,
-                place=result.among(workspace.buffers),
+                several=several,
+                own=("raw" if signed else "finished",),
+                place=result.place,
             )
-            if found.reduction is not None and outputs is workspace.binding.outputs:
-                shape = result.array.shape
-                workspace.ready = ReadyMaps(outputs, key, found.reduction, own, shape)
         finally:
             self._spare.append(workspace)
         return result.array
@@ -288,7 +288,7 @@ class Engine:
         try:
             return self._spare.pop()
         except IndexError:
-            from onnxcam.binding import Workspace
+            from onnxcam.workspace import Workspace
 
             return Workspace(self.model.session)
 
