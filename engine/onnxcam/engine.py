@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from onnxcam.errors import MethodError, PreprocessError, TargetError
+from onnxcam.errors import MethodError, PreprocessError
 from onnxcam.meanwhile import importing
 from onnxcam.session import Session
 
@@ -174,37 +174,13 @@ class Engine:
             MethodError: an unknown method.
             ModelError: the run fails.
         """
-        from onnxcam.attribution import check_method
-        from onnxcam.explaining import explain_batch, share
-        from onnxcam.pictures import is_batch, open_picture
+        from onnxcam.explaining import explain
 
-        preparation = self.preparation
-        name = check_method(self.method if method is None else method, self.contract)
-        several = is_batch(picture)
-        sources = list(picture) if several else [picture]
-        targets, is_list = self._targets_of_pictures(target, len(sources), several)
-        index = self.model.find_layer(layer)
-        further = self.model.named_inputs(inputs)
-        results: list[list[Result]] = []
         workspace = self._borrow()
         try:
-            for part in self._batches(len(sources)):
-                results += explain_batch(
-                    self.model,
-                    preparation,
-                    [open_picture(source) for source in sources[part]],
-                    targets[part],
-                    workspace=workspace,
-                    method=name,
-                    layer=index,
-                    further={k: share(value, part, len(sources)) for k, value in further.items()},
-                    labels=self.labels,
-                )
+            return explain(self, workspace, picture, target, method, layer, inputs)
         finally:
             self._spare.append(workspace)
-        if several:
-            return [each[0] for each in results]
-        return results[0] if is_list else results[0][0]
 
     def maps(
         self,
@@ -291,36 +267,3 @@ class Engine:
             from onnxcam.workspace import Workspace
 
             return Workspace(self.model.session)
-
-    def _targets_of_pictures(
-        self, target: Any, count: int, several: bool
-    ) -> tuple[list[list[int]], bool]:
-        """The targets of each picture, and whether a list was given."""
-        from onnxcam.targets import resolve_target
-
-        is_list = isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) > 0
-        targets = list(target) if is_list else [target] * count
-        found = [resolve_target(each, self.labels, self.model.classes) for each in targets]
-        if is_list and not several:
-            self._check_target_count(len(found))
-            return [found], True
-        if len(targets) != count:
-            raise TargetError(f"target: {len(targets)} targets for {count} pictures")
-        return [[each] for each in found], is_list
-
-    def _check_target_count(self, count: int) -> None:
-        per_image = self.model.targets_per_image
-        if per_image is None:
-            raise TargetError(
-                "target: a list of targets needs a list of pictures, one each, or a file that "
-                "takes several targets an image (export it with --targets K)"
-            )
-        if count < 1 or (per_image and count > per_image):
-            raise TargetError(
-                f"target: expected 1 to {per_image or 'K'} targets of a picture, got {count}"
-            )
-
-    def _batches(self, count: int) -> Iterator[slice]:
-        size = self.model.picture_input.shape[0] or max(count, 1)
-        for start in range(0, count, size):
-            yield slice(start, start + size)

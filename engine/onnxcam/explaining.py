@@ -1,24 +1,93 @@
-"""From pictures to results: one batch."""
+"""From pictures to results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcam.attribution import Attribution
+from onnxcam.attribution import Attribution, check_method
 from onnxcam.buffers import new_array
 from onnxcam.diagnosis import Diagnosis, diagnose
-from onnxcam.errors import InputError
+from onnxcam.errors import InputError, TargetError
 from onnxcam.model import Arrays, Model
-from onnxcam.pictures import Pixels
+from onnxcam.pictures import Pixels, is_batch, open_picture
 from onnxcam.preprocess import Preparation
 from onnxcam.result import Result
 from onnxcam.scores import as_rows, probabilities
 from onnxcam.settings import check_label_count
+from onnxcam.targets import resolve_target
 from onnxcam.workspace import Workspace
+
+if TYPE_CHECKING:
+    from onnxcam.engine import Engine
+
+
+def explain(
+    engine: Engine,
+    workspace: Workspace,
+    picture: Any,
+    target: Any,
+    method: str | None,
+    layer: int | str | None,
+    inputs: Mapping[str, NDArray[Any]] | None,
+) -> Any:
+    """:meth:`onnxcam.Engine.explain`, in a workspace that nobody else uses meanwhile."""
+    model, preparation = engine.model, engine.preparation
+    name = check_method(engine.method if method is None else method, model.contract)
+    several = is_batch(picture)
+    sources = list(picture) if several else [picture]
+    targets, is_list = _targets_of(engine, target, len(sources), several)
+    index = model.find_layer(layer)
+    further = model.named_inputs(inputs)
+    size = model.picture_input.shape[0] or max(len(sources), 1)
+    results: list[list[Result]] = []
+    for start in range(0, len(sources), size):
+        part = slice(start, start + size)
+        results += explain_batch(
+            model,
+            preparation,
+            [open_picture(source) for source in sources[part]],
+            targets[part],
+            workspace=workspace,
+            method=name,
+            layer=index,
+            further={k: _share(value, part, len(sources)) for k, value in further.items()},
+            labels=engine.labels,
+        )
+    if several:
+        return [each[0] for each in results]
+    return results[0] if is_list else results[0][0]
+
+
+def _targets_of(
+    engine: Engine, target: Any, count: int, several: bool
+) -> tuple[list[list[int]], bool]:
+    """The targets of each picture, and whether a list was given."""
+    is_list = isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) > 0
+    targets = list(target) if is_list else [target] * count
+    found = [resolve_target(each, engine.labels, engine.model.classes) for each in targets]
+    if is_list and not several:
+        _check_target_count(engine.model, len(found))
+        return [found], True
+    if len(targets) != count:
+        raise TargetError(f"target: {len(targets)} targets for {count} pictures")
+    return [[each] for each in found], is_list
+
+
+def _check_target_count(model: Model, count: int) -> None:
+    per_image = model.targets_per_image
+    if per_image is None:
+        raise TargetError(
+            "target: a list of targets needs a list of pictures, one each, or a file that "
+            "takes several targets an image (export it with --targets K)"
+        )
+    if count < 1 or (per_image and count > per_image):
+        raise TargetError(
+            f"target: expected 1 to {per_image or 'K'} targets of a picture, got {count}"
+        )
 
 
 def explain_batch(
@@ -116,7 +185,7 @@ def diagnosis_of(
     )
 
 
-def share(value: NDArray[Any], part: slice, count: int) -> NDArray[Any]:
+def _share(value: NDArray[Any], part: slice, count: int) -> NDArray[Any]:
     """The part of an input that goes with some of the pictures; all of it where it is for all."""
     return value[part] if value.ndim and len(value) == count else value
 
