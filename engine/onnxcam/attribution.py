@@ -147,8 +147,10 @@ def _finished(heatmap: Map, several: bool, place: Place) -> Attribution:
 
     from onnxcam import compiled
 
-    raw = heatmap if several else heatmap[:, None]
-    n, k = raw.shape[:2]
+    values = heatmap if several else heatmap[:, None]
+    n, k = values.shape[:2]
+    raw = place("raw", values.shape, np.float32)
+    raw[...] = values
     summary = place("summary", (n, k, 4), np.float64)
     compiled.summarise(raw.reshape(n * k, -1), summary.reshape(n * k, 4))
     finished = place("finished", raw.shape, np.float32)
@@ -173,29 +175,24 @@ def _float32(values: NDArray[Any]) -> Map:
 
 
 class Maps:
-    """Where :meth:`onnxcam.Engine.maps` wants the maps, among buffers for all else.
+    """Where :meth:`onnxcam.Engine.maps` wants the maps.
 
     Args:
-        name: "raw" or "finished".
         several: whether the result has the axis of targets.
         out: the caller's array, checked once the shape is known; None for a new one.
     """
 
-    def __init__(self, name: str, several: bool, out: Map | None) -> None:
-        self._name = name
+    def __init__(self, several: bool, out: Map | None) -> None:
         self._several = several
         self._out = out
         self.array: Map
 
-    def among(self, buffers: Place) -> Place:
-        """Gives the result's array by its name, and the buffers' by all others."""
+    def place(self, name: str, shape: tuple[int, ...], dtype: Any) -> Map:
+        """The result's array, in the shape that has the axis of targets.
 
-        def place(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-            return self._own(shape) if name == self._name else buffers(name, shape, dtype)
-
-        return place
-
-    def _own(self, shape: tuple[int, ...]) -> Map:
+        Raises:
+            InputError: a wrong `out`.
+        """
         wanted = shape if self._several else (shape[0], *shape[2:])
         if self._out is None:
             self.array = np.empty(wanted, np.float32)

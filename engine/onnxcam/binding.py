@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcam.buffers import Buffers
 from onnxcam.errors import ModelError
 from onnxcam.native.loader import address
-from onnxcam.ready import ReadyMaps
 from onnxcam.session import Session
 
 _Shapes = tuple[tuple[str, ...], tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]]
@@ -63,12 +61,3 @@ class Binding:
         # To another device an input is copied when it is bound: there each run has to bind it.
         if self._session.on_cpu:
             self._bound_at = at
-
-
-class Workspace:
-    """What one run at a time needs: a binding, buffers, and what the last run left ready."""
-
-    def __init__(self, session: Session) -> None:
-        self.binding = Binding(session)
-        self.buffers = Buffers()
-        self.ready: ReadyMaps | None = None

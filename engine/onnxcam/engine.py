@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from onnxcam.errors import MethodError, PreprocessError, TargetError
+from onnxcam.errors import MethodError, PreprocessError
 from onnxcam.meanwhile import importing
 from onnxcam.session import Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from onnxcam.binding import Workspace
     from onnxcam.contract import Contract
     from onnxcam.pictures import PictureLike
     from onnxcam.placement import Placement
     from onnxcam.preprocess import Preparation
     from onnxcam.result import Result
+    from onnxcam.workspace import Workspace
 
 
 class Engine:
@@ -174,32 +174,13 @@ class Engine:
             MethodError: an unknown method.
             ModelError: the run fails.
         """
-        from onnxcam.attribution import check_method
-        from onnxcam.explaining import explain_batch, share
-        from onnxcam.pictures import is_batch, open_picture
+        from onnxcam.explaining import explain
 
-        preparation = self.preparation
-        name = check_method(self.method if method is None else method, self.contract)
-        several = is_batch(picture)
-        sources = list(picture) if several else [picture]
-        targets, is_list = self._targets_of_pictures(target, len(sources), several)
-        index = self.model.find_layer(layer)
-        further = self.model.named_inputs(inputs)
-        results: list[list[Result]] = []
-        for part in self._batches(len(sources)):
-            results += explain_batch(
-                self.model,
-                preparation,
-                [open_picture(source) for source in sources[part]],
-                targets[part],
-                method=name,
-                layer=index,
-                further={k: share(value, part, len(sources)) for k, value in further.items()},
-                labels=self.labels,
-            )
-        if several:
-            return [each[0] for each in results]
-        return results[0] if is_list else results[0][0]
+        workspace = self._borrow()
+        try:
+            return explain(self, workspace, picture, target, method, layer, inputs)
+        finally:
+            self._spare.append(workspace)
 
     def maps(
         self,
@@ -236,8 +217,7 @@ class Engine:
             MethodError: an unknown method, or `signed` of a file that emits the finished map.
             ModelError: the run fails.
         """
-        from onnxcam.attribution import Maps, attribute, check_method
-        from onnxcam.ready import ReadyMaps
+        from onnxcam.attribution import Maps, check_method
         from onnxcam.targets import check_targets
 
         model, emit = self.model, self.contract.emit
@@ -251,24 +231,20 @@ class Engine:
         feeds = model.checked_inputs(model.named_inputs(inputs))
         feeds[self.contract.picture.name] = np.ascontiguousarray(tensor)
         wanted = check_targets(targets, len(tensor), model.targets_per_image, model.classes)
-        own, key = "raw" if signed else "finished", (name, index, signed)
+        several = model.targets_per_image is not None
+        result = Maps(several, out)
         workspace = self._borrow()
         try:
             outputs = model.run(feeds, wanted, model.cam_outputs(index), workspace.binding.run)
-            if workspace.ready is not None and workspace.ready.serves(outputs, key):
-                return workspace.ready.fill(out)
-            result = Maps(own, model.targets_per_image is not None, out)
-            found = attribute(
+            workspace.attribute(
                 outputs,
                 emit,
                 name,
                 index,
-                several=model.targets_per_image is not None,
-                place=result.among(workspace.buffers),
+                several=several,
+                own=("raw" if signed else "finished",),
+                place=result.place,
             )
-            if found.reduction is not None and outputs is workspace.binding.outputs:
-                shape = result.array.shape
-                workspace.ready = ReadyMaps(outputs, key, found.reduction, own, shape)
         finally:
             self._spare.append(workspace)
         return result.array
@@ -288,39 +264,6 @@ class Engine:
         try:
             return self._spare.pop()
         except IndexError:
-            from onnxcam.binding import Workspace
+            from onnxcam.workspace import Workspace
 
             return Workspace(self.model.session)
-
-    def _targets_of_pictures(
-        self, target: Any, count: int, several: bool
-    ) -> tuple[list[list[int]], bool]:
-        """The targets of each picture, and whether a list was given."""
-        from onnxcam.targets import resolve_target
-
-        is_list = isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) > 0
-        targets = list(target) if is_list else [target] * count
-        found = [resolve_target(each, self.labels, self.model.classes) for each in targets]
-        if is_list and not several:
-            self._check_target_count(len(found))
-            return [found], True
-        if len(targets) != count:
-            raise TargetError(f"target: {len(targets)} targets for {count} pictures")
-        return [[each] for each in found], is_list
-
-    def _check_target_count(self, count: int) -> None:
-        per_image = self.model.targets_per_image
-        if per_image is None:
-            raise TargetError(
-                "target: a list of targets needs a list of pictures, one each, or a file that "
-                "takes several targets an image (export it with --targets K)"
-            )
-        if count < 1 or (per_image and count > per_image):
-            raise TargetError(
-                f"target: expected 1 to {per_image or 'K'} targets of a picture, got {count}"
-            )
-
-    def _batches(self, count: int) -> Iterator[slice]:
-        size = self.model.picture_input.shape[0] or max(count, 1)
-        for start in range(0, count, size):
-            yield slice(start, start + size)

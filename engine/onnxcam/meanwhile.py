@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 
 _MODULES = (
     "onnxcam.settings",
-    "onnxcam.binding",
-    "onnxcam.ready",
     "onnxcam.explaining",
     "PIL.JpegImagePlugin",  # most pictures are; Pillow imports the others when it meets one
 )

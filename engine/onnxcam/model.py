@@ -54,6 +54,8 @@ class Model:
         layers = range(len(self.contract.layers))
         added = {name for index in layers for name in self.cam_outputs(index)} | {SCORE}
         self.own_outputs = [name for name in session.outputs if name not in added]
+        scored = [*self.own_outputs, self.contract.output.name]
+        self._run_outputs = [list(dict.fromkeys([*scored, *self.cam_outputs(i)])) for i in layers]
 
     def cam_outputs(self, layer: int) -> list[str]:
         """The outputs that explain the layer of that number."""
@@ -146,12 +148,11 @@ class Model:
         self, feeds: Arrays, targets: NDArray[np.int64], layer: int, runner: Runner | None = None
     ) -> tuple[Arrays, NDArray[np.int64]]:
         """All outputs for targets [N, k], and which class every map is for, [N, k]."""
-        names = [*self.own_outputs, self.contract.output.name, *self.cam_outputs(layer)]
-        names = list(dict.fromkeys(names))
+        names = self._run_outputs[layer]
         outputs = self.run(feeds, self._as_input(targets), names, runner)
-        wanted = targets == HIGHEST_SCORE
-        if not wanted.any():
+        if HIGHEST_SCORE not in targets.ravel().tolist():  # a few: NumPy takes longer
             return outputs, targets
+        wanted = targets == HIGHEST_SCORE
         scores = as_rows(outputs[self.contract.output.name], self.contract.output)
         best = scores.argmax(axis=1)[:, None]
         chosen = np.where(wanted, best, targets)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from onnxcam.contract import Output
 from onnxcam.diagnosis import Diagnosis
 from onnxcam.errors import InputError, PictureError
 from onnxcam.files import atomic
@@ -22,6 +23,7 @@ from onnxcam.painting import OF_SIGNED_MAPS, place
 from onnxcam.painting import overlay as paint
 from onnxcam.pictures import Pixels
 from onnxcam.preprocess import Rectangle
+from onnxcam.scores import probabilities
 
 __all__ = ["Diagnosis", "Prediction", "Result", "picture_format"]
 
@@ -51,8 +53,7 @@ class Result:
         rectangle: the part of the picture that the model saw, in its pixels.
         target: the index of the class that is explained.
         scores: float32 [C], the model's scored output for this picture, as the model gives it.
-        probabilities: float64 [C], softmax or sigmoid applied where the contract says so; None
-            where it names none, as for regression.
+        scoring: what the contract says of the scored output.
         outputs: the model's own outputs for this picture, by name, without the batch axis.
         diagnosis: minimum, maximum and positive share of `raw`, and why the map says nothing.
         labels: the class names, or None.
@@ -66,7 +67,7 @@ class Result:
     rectangle: Rectangle
     target: int
     scores: NDArray[np.float32]
-    probabilities: NDArray[np.float64] | None
+    scoring: Output
     outputs: Mapping[str, NDArray[Any]]
     diagnosis: Diagnosis
     labels: tuple[str, ...] | None = None
@@ -80,6 +81,14 @@ class Result:
         Computed on first use.
         """
         return place(self.map, self.rectangle, self._size)
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64] | None:
+        """Float64 [C], softmax or sigmoid applied where the contract says so.
+
+        None where it names none, as for regression. Computed on first use.
+        """
+        return probabilities(self.scores, self.scoring)
 
     @property
     def label(self) -> str | None:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcam.attribution import attribute, check_method
-from onnxcam.binding import Workspace
+from onnxcam.attribution import check_method
 from onnxcam.diagnosis import Diagnosis
 from onnxcam.engine import Engine
 from onnxcam.errors import InputError, PictureError
@@ -19,6 +18,7 @@ from onnxcam.pictures import Pixels
 from onnxcam.preprocess import Rectangle
 from onnxcam.scores import as_rows, probabilities
 from onnxcam.targets import resolve_target
+from onnxcam.workspace import Workspace
 
 Map = NDArray[np.float32]
 
@@ -44,7 +44,6 @@ class Stream:
         map: after a frame, float32 [h, w] in [0, 1] at the layer's size, smoothed.
         target: the index of the class that is explained.
         score: the model's output for it, as the model gives it.
-        probability: its probability, or None where the contract names no function.
         diagnosis: of this frame's own map; its `reason` says why a map says nothing.
         rectangle: the part of the frame that the model saw.
 
@@ -61,7 +60,6 @@ class Stream:
     map: Map
     target: int
     score: float
-    probability: float | None
     diagnosis: Diagnosis
     rectangle: Rectangle
 
@@ -99,6 +97,13 @@ class Stream:
         self._workspace = Workspace(model.session)
         self._tensor = np.empty((1, *self._preparation.shape), self._preparation.dtype)
         self._mean: Map | None = None
+        self._scores: Map
+
+    @property
+    def probability(self) -> float | None:
+        """Of the explained class; None where the contract names no function."""
+        chances = probabilities(self._scores, self._model.contract.output)
+        return None if chances is None else float(chances[self.target])
 
     @property
     def label(self) -> str | None:
@@ -142,13 +147,12 @@ class Stream:
         outputs, chosen = model.run_for_classes(
             feeds, self._wanted, self._layer, self._workspace.binding.run
         )
-        found = attribute(
+        found = self._workspace.attribute(
             outputs,
             model.contract.emit,
             self._method,
             self._layer,
             several=model.targets_per_image is not None,
-            place=buffers,
         )
         if found.raw.ndim != 4:
             raise InputError(
@@ -156,11 +160,10 @@ class Stream:
             )
         output = model.contract.output
         scores = as_rows(outputs[output.name], output)[0]
-        chances = probabilities(scores, output)
         target = int(chosen[0, 0])
         self.score = float(scores[target])
-        self.probability = None if chances is None else float(chances[target])
-        self.diagnosis = diagnosis_of(model, found, 0, 0, chances, target)
+        self._scores = scores
+        self.diagnosis = diagnosis_of(model, found, 0, 0, scores, target)
         self.map = self._smoothed(found.finished[0, 0], target)
         self.target = target
         return self.map

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers_explaining import CLASSES, SIDE, HandMade
-from onnxcam import Engine, compiled
+from onnxcam import Engine, Stream, compiled
 from onnxcam.errors import InputError
 
 RANDOM = np.random.default_rng(4)
@@ -52,17 +52,60 @@ def test_results_are_not_overwritten():
     np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-6)
 
 
-def test_it_is_ready():
-    if compiled.origin() == "jit":
-        pytest.skip("calls are prepared for the library only")
+def test_a_wrong_out():
     engine = Engine(MADE.bytes())
     for _ in range(3):
         engine.maps(tensors(1))
-    workspace = engine._spare[-1]
-    ready = workspace.ready
-    assert ready is not None
-    engine.maps(tensors(1))
-    assert workspace.ready is ready
     for wrong in (np.zeros((1, SIDE, SIDE)), np.zeros((2, SIDE, SIDE), np.float32)):
         with pytest.raises(InputError, match="out"):
             engine.maps(tensors(1), out=wrong)
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("emit", ["gradient", "weights", "heatmap"])
+def test_explain_and_its_results(emit):
+    """Each the same as a fresh engine's, and so it stays while others are made."""
+    made = MADE.but(emit=emit)
+    engine = Engine(made.bytes())
+    found = [engine.explain(picture(seed), seed % CLASSES) for seed in range(6)]
+    for seed, result in enumerate(found):
+        expected = Engine(made.bytes()).explain(picture(seed), seed % CLASSES)
+        for name in ("map", "raw", "scores", "probabilities"):
+            np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
+        assert result.diagnosis == expected.diagnosis
+        for name, value in expected.outputs.items():
+            np.testing.assert_array_equal(result.outputs[name], value)
+    arrays = [each for r in found for each in (r.map, r.raw, r.scores, *r.outputs.values())]
+    for k, one in enumerate(arrays):
+        assert not any(np.shares_memory(one, other) for other in arrays[:k])
+
+
+def test_nothing_is_kept_of_a_batch():
+    engine = Engine(MADE.bytes())
+    for _ in range(2):
+        engine.explain([picture(seed) for seed in range(5)])
+    workspace = engine._spare[-1]
+    assert not workspace.buffers._arrays and not workspace.binding.outputs
+
+
+def test_it_is_made_ready_once(monkeypatch):
+    """Whatever is asked for by turns."""
+    if compiled.origin() == "jit":
+        pytest.skip("calls are prepared for the library only")
+    engine, made = Engine(MADE.bytes()), []
+    prepare = compiled.prepare
+    monkeypatch.setattr(compiled, "prepare", lambda *a: made.append(a) or prepare(*a))
+    for _ in range(4):
+        engine.maps(tensors(1))
+        engine.maps(tensors(1), method="layercam")
+        engine.maps(tensors(1), signed=True)
+    assert len(made) == 3
+    stream = Stream(engine)
+    for seed in range(4):
+        stream.explain(picture(seed))
+    for seed in range(4):
+        engine.explain(picture(seed))
+    assert len(made) == 5
