@@ -25,10 +25,6 @@ def two(operation):
     return run
 
 
-def shifted_left(x, y, out):
-    lanes.store(out, 0, lanes.left(lanes.load(x, 0), 3))
-
-
 def shifted_right(x, y, out):
     lanes.store(out, 0, lanes.right(lanes.load(x, 0), 7))
 
@@ -52,13 +48,10 @@ BINARY = (
     lanes.add,
     lanes.subtract,
     lanes.subtract_to_zero,
-    lanes.smaller,
     lanes.larger,
     lanes.multiply,
     lanes.multiply_high,
     lanes.multiply_high_signed,
-    lanes.both,
-    lanes.either,
 )
 SPREADS = tuple(getattr(lanes, f"spread_{part}") for part in range(3))
 
@@ -68,7 +61,6 @@ SPREADS = tuple(getattr(lanes, f"spread_{part}") for part in range(3))
     [
         *map(two, BINARY),
         *map(one, (*SPREADS, lanes.cross, lanes.magnitude)),
-        shifted_left,
         shifted_right,
         shifted_right_signed,
         filled,

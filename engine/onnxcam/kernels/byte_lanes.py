@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import models, register_model
 
 from onnxcam.kernels import instructions, lanes
@@ -42,22 +41,6 @@ def _constant(value: int, kind: ir.VectorType = _LANES) -> ir.Constant:
     return ir.Constant(kind, [value] * LANES)
 
 
-def _fill(builder: Any, number: Any) -> Any:
-    lane = builder.insert_element(
-        ir.Constant(_BYTES, ir.Undefined), builder.trunc(number, _I8), _I32(0)
-    )
-    return builder.shuffle_vector(lane, lane, _constant(0, _WIDE))
-
-
-def _call(name: str) -> Any:
-    def build(builder: Any, x: Any, y: Any) -> Any:
-        kind = ir.FunctionType(_BYTES, [_BYTES, _BYTES])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}i8")
-        return builder.call(function, (x, y))
-
-    return build
-
-
 def _average(builder: Any, x: Any, y: Any) -> Any:
     # In bytes all the way: with a sum of 16 bits LLVM keeps some averages of averages that wide.
     half = builder.lshr(builder.xor(x, y), _constant(1, _BYTES))
@@ -71,12 +54,6 @@ def _with_fourths(builder: Any, x: Any, y: Any) -> Any:
 
 def _copy_entry(builder: Any, source: Any, target: Any) -> None:
     lanes.store_vector(builder, target, lanes.load_vector(builder, source, _I32))
-
-
-def _narrowed(builder: Any, x: Any) -> Any:
-    order = ir.Constant(_WIDE, [CROSSED.index(at) for at in range(LANES)])
-    found = lanes.clipped_bytes(builder, x)
-    return builder.shuffle_vector(found, found, order)
 
 
 def _rounded_product(builder: Any, x: Any, factor: Any) -> Any:
@@ -123,7 +100,11 @@ def copy_entry(table: Any, index: int, array: Any, at: int) -> None:
     lanes.flat(array)[at : at + 4] = table[index : index + 1].astype("<i4").view(np.uint8)
 
 
-@_compiles_to(_fill, (types.Integer,), _byte_lanes)
+@_compiles_to(
+    lambda builder, number: lanes.fill_vector(builder, builder.trunc(number, _I8), _BYTES),
+    (types.Integer,),
+    _byte_lanes,
+)
 def fill(number: int) -> Any:
     """The same number, 0 to 255, in every lane."""
     return np.full(LANES, number, np.uint8)
@@ -135,13 +116,13 @@ def average(x: Any, y: Any) -> Any:
     return ((x.astype(np.uint16) + y + 1) >> 1).astype(np.uint8)
 
 
-@_compiles_to(_call("usub.sat"), (_byte_lanes, _byte_lanes), _byte_lanes)
+@_compiles_to(lanes.intrinsic("usub.sat"), (_byte_lanes, _byte_lanes), _byte_lanes)
 def subtract_to_zero(x: Any, y: Any) -> Any:
     """Difference, zero where y is the larger one."""
     return x - np.minimum(x, y)
 
 
-@_compiles_to(_call("uadd.sat"), (_byte_lanes, _byte_lanes), _byte_lanes)
+@_compiles_to(lanes.intrinsic("uadd.sat"), (_byte_lanes, _byte_lanes), _byte_lanes)
 def add_clipped(x: Any, y: Any) -> Any:
     """Sum, at most 255."""
     return x + np.minimum(y, 255 - x)
@@ -153,13 +134,13 @@ def with_fourths(x: Any, y: Any) -> Any:
     return np.where(np.arange(LANES) % 4 == 3, y, x)
 
 
-@_compiles_to(_call("umin"), (_byte_lanes, _byte_lanes), _byte_lanes)
+@_compiles_to(lanes.intrinsic("umin"), (_byte_lanes, _byte_lanes), _byte_lanes)
 def smaller(x: Any, y: Any) -> Any:
     """Minimum."""
     return np.minimum(x, y)
 
 
-@_compiles_to(_narrowed, (lanes.lanes_type,), _byte_lanes)
+@_compiles_to(lanes.narrowed, (lanes.lanes_type,), _byte_lanes)
 def narrowed(x: Any) -> Any:
     """Signed lanes of 16 bits in the order `CROSSED`, clipped to 0..255, in that of memory."""
     found = np.empty(LANES, np.uint8)

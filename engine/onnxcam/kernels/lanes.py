@@ -106,18 +106,20 @@ def store_vector(builder: Any, pointer: Any, value: Any) -> None:
     builder.store(value, builder.bitcast(pointer, value.type.as_pointer())).align = 1
 
 
-def _fill(builder: Any, number: Any) -> Any:
-    lane = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, _I32(0))
+def fill_vector(builder: Any, number: Any, kind: ir.VectorType = _VECTOR) -> Any:
+    lane = builder.insert_element(ir.Constant(kind, ir.Undefined), number, _I32(0))
     return builder.shuffle_vector(lane, lane, _constant(0, _WIDE))
 
 
-def _call(name: str, *more: ir.Constant) -> Callable[..., Any]:
-    """An LLVM intrinsic on one or two vectors, and constants after them."""
+def intrinsic(name: str, *more: ir.Constant) -> Callable[..., Any]:
+    """An LLVM intrinsic on one or two vectors of a kind, and constants after them."""
 
     def build(builder: Any, *operands: Any) -> Any:
         operands = (*operands, *more)
-        kind = ir.FunctionType(_VECTOR, [operand.type for operand in operands])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}i16")
+        vector = operands[0].type
+        kind = ir.FunctionType(vector, [operand.type for operand in operands])
+        full_name = f"llvm.{name}.v{LANES}i{vector.element.width}"
+        function = cgutils.get_or_insert_function(builder.module, kind, full_name)
         return builder.call(function, operands)
 
     return build
@@ -133,18 +135,23 @@ def high_half(extend: str) -> Callable[..., Any]:
 
 def clipped_bytes(builder: Any, lanes: Any) -> Any:
     # The instruction that narrows clips so by itself, which LLVM sees if both bounds are signed.
-    clipped = _call("smax")(builder, lanes, _constant(0))
-    return builder.trunc(_call("smin")(builder, clipped, _constant(255)), _BYTES)
+    clipped = intrinsic("smax")(builder, lanes, _constant(0))
+    return builder.trunc(intrinsic("smin")(builder, clipped, _constant(255)), _BYTES)
 
 
 def _narrow(builder: Any, pointer: Any, lanes: Any) -> None:
     store_vector(builder, pointer, clipped_bytes(builder, lanes))
 
 
-def _narrow_crossed(builder: Any, pointer: Any, lanes: Any) -> None:
+def narrowed(builder: Any, lanes: Any) -> Any:
+    """Lanes in the order `CROSSED` as clipped bytes in that of memory."""
     found = clipped_bytes(builder, lanes)
     order = ir.Constant(_WIDE, [CROSSED.index(at) for at in range(LANES)])
-    store_vector(builder, pointer, builder.shuffle_vector(found, found, order))
+    return builder.shuffle_vector(found, found, order)
+
+
+def _narrow_crossed(builder: Any, pointer: Any, lanes: Any) -> None:
+    store_vector(builder, pointer, narrowed(builder, lanes))
 
 
 def _widen_crossed(builder: Any, pointer: Any, low: Any) -> Any:
@@ -285,7 +292,7 @@ carve_int32, carve_float32, carve_uint16, carve_uint8 = (
 # Arithmetic, modulo 65536.
 
 
-@compiles_to(_fill, (types.Integer,))
+@compiles_to(fill_vector, (types.Integer,))
 def fill(number: int) -> Any:
     """The same number in every lane."""
     return np.full(LANES, number & 0xFFFF, np.uint16)
@@ -309,25 +316,19 @@ def multiply(x: Any, y: Any) -> Any:
     return x * y
 
 
-@compiles_to(_call("usub.sat"), (lanes_type, lanes_type))
+@compiles_to(intrinsic("usub.sat"), (lanes_type, lanes_type))
 def subtract_to_zero(x: Any, y: Any) -> Any:
     """Difference of unsigned lanes, zero where y is the larger one."""
     return x - np.minimum(x, y)
 
 
-@compiles_to(_call("umin"), (lanes_type, lanes_type))
-def smaller(x: Any, y: Any) -> Any:
-    """Minimum of unsigned lanes."""
-    return np.minimum(x, y)
-
-
-@compiles_to(_call("umax"), (lanes_type, lanes_type))
+@compiles_to(intrinsic("umax"), (lanes_type, lanes_type))
 def larger(x: Any, y: Any) -> Any:
     """Maximum of unsigned lanes."""
     return np.maximum(x, y)
 
 
-@compiles_to(_call("abs", ir.Constant(_I1, 0)), (lanes_type,))
+@compiles_to(intrinsic("abs", ir.Constant(_I1, 0)), (lanes_type,))
 def magnitude(x: Any) -> Any:
     """Absolute value of signed lanes."""
     return np.abs(x.view(np.int16)).view(np.uint16)
@@ -349,31 +350,17 @@ def multiply_high_signed(x: Any, y: Any) -> Any:
     return ((x.view(np.int16).astype(np.int32) * y.view(np.int16)) >> 16).astype(np.uint16)
 
 
-@compiles_to(lambda builder, x, y: builder.and_(x, y), (lanes_type, lanes_type))
-def both(x: Any, y: Any) -> Any:
-    """Bits set in both."""
-    return x & y
-
-
-@compiles_to(lambda builder, x, y: builder.or_(x, y), (lanes_type, lanes_type))
-def either(x: Any, y: Any) -> Any:
-    """Bits set in one or both."""
-    return x | y
-
-
-@compiles_to(lambda builder, x, n: builder.shl(x, _fill(builder, n)), (lanes_type, types.Integer))
-def left(x: Any, bits: int) -> Any:
-    """Shifted to the left."""
-    return x << np.uint16(bits)
-
-
-@compiles_to(lambda builder, x, n: builder.lshr(x, _fill(builder, n)), (lanes_type, types.Integer))
+@compiles_to(
+    lambda builder, x, n: builder.lshr(x, fill_vector(builder, n)), (lanes_type, types.Integer)
+)
 def right(x: Any, bits: int) -> Any:
     """Shifted to the right, zeros coming in."""
     return x >> np.uint16(bits)
 
 
-@compiles_to(lambda builder, x, n: builder.ashr(x, _fill(builder, n)), (lanes_type, types.Integer))
+@compiles_to(
+    lambda builder, x, n: builder.ashr(x, fill_vector(builder, n)), (lanes_type, types.Integer)
+)
 def right_signed(x: Any, bits: int) -> Any:
     """Signed lanes shifted to the right."""
     return (x.view(np.int16) >> np.int16(bits)).view(np.uint16)
