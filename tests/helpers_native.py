@@ -134,6 +134,14 @@ def calm(call: Call, random: np.random.Generator) -> Call:
     return replace(call, values=values)
 
 
+def large(kernel: Kernel, random: np.random.Generator, blend: int, channels: int) -> Call:
+    """Such a call of `overlay_colors`, with pixels enough that it is worth while there."""
+    sizes = {"height": 97, "width": 1361, "map_height": 3, "channels": channels}
+    call = calm(good_call(kernel, random, **sizes), random)
+    numbers = {"left": 0.0, "top": 0.0, "right": 1361.0, "bottom": 97.0, "first": 0, "last": 97}
+    return replace(call, values={**call.values, **numbers, "blend": blend, "bicubic": 0})
+
+
 def bad_calls(kernel: Kernel, random: np.random.Generator) -> Iterator[Call]:
     """A good call with one thing wrong, for everything that can be wrong."""
     good = good_call(kernel, random)
@@ -191,7 +199,9 @@ def calls(per_row: int = 6, bad: bool = True) -> list[Call]:
         if kernel.name.startswith("overlay"):
             found += [calm(good_call(kernel, random), random) for _ in range(per_row)]
         if {"channels", "positions"} <= set(kernel.size_names):  # compiled for 49 (weighted_sum.py)
-            found.append(good_call(kernel, random, channels=17, positions=49))
+            found += [good_call(kernel, random, channels=c, positions=49) for c in (17, 531)]
+        if kernel.name == "overlay_colors":
+            found += [large(kernel, random, *way) for way in ((0, 3), (1, 4), (3, 3))]
         found += list(bad_calls(kernel, random)) if bad else []
     return found
 
