@@ -248,6 +248,28 @@ def test_every_byte_of_a_crop_is_pillows(filter_, shape):
     np.testing.assert_array_equal(found, whole[top : top + 32, left : left + 40])
 
 
+@pytest.mark.parametrize("filter_", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("width", [28, 29, 30, 31])
+def test_every_byte_is_pillows_by_whatever_number_of_taps(filter_, width):
+    """1 to 17 pairs of columns and of rows; widths that are multiples of four, and not."""
+    preprocess = Preprocessing(size=(23, width), resize=Resize(filter=filter_))
+    gray = Preprocessing(size=(23, width), color="GRAY", resize=Resize(filter=filter_))
+    how = Image.Resampling[filter_.upper()]
+    for times in (0.4, 1.0, 1.4, 1.9, 2.4, 2.9, 3.4, 4.4, 5.3, 8.2):
+        for height in (round(23 * times), round(40 / times) | 1):
+            source = RANDOM.integers(0, 2, (height, round(width * times), 3), np.uint8) * 255
+            image = Image.fromarray(source)
+            expected = columns_first(image, width, 23, how)
+            found, _ = prepared(source, preprocess)
+            np.testing.assert_array_equal(found, expected, err_msg=str(source.shape))
+            found, _ = prepared(source, preprocess, "NCHW", np.float32, bgr=True)
+            found = found[::-1].transpose(1, 2, 0)
+            np.testing.assert_array_equal(found, expected, err_msg=str(source.shape))
+            expected = columns_first(image.convert("L"), width, 23, how)
+            found, _ = prepared(source, gray)
+            np.testing.assert_array_equal(found[..., 0], expected, err_msg=str(source.shape))
+
+
 def test_a_large_photograph_is_pillows():
     source = np.random.default_rng(3).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
     found, _ = prepared(source, Preprocessing(size=(224, 224)))
@@ -272,6 +294,39 @@ def test_nothing_is_written_beside_the_tensor():
         Preparation(Preprocessing(size=(9, 11)), "NCHW", np.float32).fill(picture(*shape), out)
         assert (whole[:16] == 7).all()
         assert (whole[-16:] == 7).all()
+
+
+_BEFORE_NOTHING = """
+import ctypes
+import mmap
+import numpy as np
+from onnxcam.contract import Preprocessing, Resize
+from onnxcam.preprocess import Preparation
+
+ROOM = 1 << 16
+memory = mmap.mmap(-1, ROOM + mmap.PAGESIZE)
+whole = np.frombuffer(memory, np.uint8)
+system = ctypes.CDLL(None, use_errno=True)
+nothing = ctypes.c_void_p(whole.ctypes.data + ROOM)
+assert system.mprotect(nothing, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+for filter_ in ("nearest", "bilinear", "bicubic"):
+    preprocess = Preprocessing(size=(9, 11), resize=Resize(filter=filter_))
+    preparation = Preparation(preprocess, "NHWC", np.uint8)
+    for height, width in [(1, 8), (2, 8), (3, 9), (30, 23), (31, 33), (40, 100), (90, 240)]:
+        size = height * width * 3
+        source = whole[ROOM - size : ROOM].reshape(height, width, 3)
+        source[:] = np.arange(size).reshape(source.shape) % 251
+        expected, found = np.empty((2, *preparation.shape), np.uint8)
+        preparation.fill(source.copy(), expected)
+        preparation.fill(source, found)
+        np.testing.assert_array_equal(found, expected)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the system's C library")
+def test_nothing_behind_the_picture_is_read():
+    """Rows are read in blocks; behind the last one is memory that can't be read."""
+    subprocess.run([sys.executable, "-c", _BEFORE_NOTHING], check=True)
 
 
 _AS_PYTHON = """

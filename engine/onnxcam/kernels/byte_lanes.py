@@ -25,7 +25,7 @@ class _ByteLanesType(types.Type):  # type: ignore[misc]
         super().__init__(name="ByteLanes")
 
 
-_byte_lanes = _ByteLanesType()
+byte_lanes_type = _ByteLanesType()
 _I8, _I16, _I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 _BYTES, _LANES, _WIDE = (ir.VectorType(kind, LANES) for kind in (_I8, _I16, _I32))
 _compiles_to = lanes.compiles_to
@@ -81,14 +81,14 @@ _Memory = (types.Array, types.Integer)
 
 
 @_compiles_to(
-    lambda builder, pointer: lanes.load_vector(builder, pointer, _BYTES), _Memory, _byte_lanes
+    lambda builder, pointer: lanes.load_vector(builder, pointer, _BYTES), _Memory, byte_lanes_type
 )
 def load(array: Any, at: int) -> Any:
     """32 elements of a uint8 array from the element `at` in memory."""
     return lanes.flat(array)[at : at + LANES].copy()
 
 
-@_compiles_to(lanes.store_vector, (*_Memory, _byte_lanes), types.none)
+@_compiles_to(lanes.store_vector, (*_Memory, byte_lanes_type), types.none)
 def store(array: Any, at: int, x: Any) -> None:
     """The opposite of `load`."""
     lanes.flat(array)[at : at + LANES] = x
@@ -103,44 +103,44 @@ def copy_entry(table: Any, index: int, array: Any, at: int) -> None:
 @_compiles_to(
     lambda builder, number: lanes.fill_vector(builder, builder.trunc(number, _I8), _BYTES),
     (types.Integer,),
-    _byte_lanes,
+    byte_lanes_type,
 )
 def fill(number: int) -> Any:
     """The same number, 0 to 255, in every lane."""
     return np.full(LANES, number, np.uint8)
 
 
-@_compiles_to(_average, (_byte_lanes, _byte_lanes), _byte_lanes)
+@_compiles_to(_average, (byte_lanes_type, byte_lanes_type), byte_lanes_type)
 def average(x: Any, y: Any) -> Any:
     """``(x + y + 1) / 2`` without its fraction."""
     return ((x.astype(np.uint16) + y + 1) >> 1).astype(np.uint8)
 
 
-@_compiles_to(lanes.intrinsic("usub.sat"), (_byte_lanes, _byte_lanes), _byte_lanes)
+@_compiles_to(lanes.intrinsic("usub.sat"), (byte_lanes_type, byte_lanes_type), byte_lanes_type)
 def subtract_to_zero(x: Any, y: Any) -> Any:
     """Difference, zero where y is the larger one."""
     return x - np.minimum(x, y)
 
 
-@_compiles_to(lanes.intrinsic("uadd.sat"), (_byte_lanes, _byte_lanes), _byte_lanes)
+@_compiles_to(lanes.intrinsic("uadd.sat"), (byte_lanes_type, byte_lanes_type), byte_lanes_type)
 def add_clipped(x: Any, y: Any) -> Any:
     """Sum, at most 255."""
     return x + np.minimum(y, 255 - x)
 
 
-@_compiles_to(_with_fourths, (_byte_lanes, _byte_lanes), _byte_lanes)
+@_compiles_to(_with_fourths, (byte_lanes_type, byte_lanes_type), byte_lanes_type)
 def with_fourths(x: Any, y: Any) -> Any:
     """x, but every fourth byte of y."""
     return np.where(np.arange(LANES) % 4 == 3, y, x)
 
 
-@_compiles_to(lanes.intrinsic("umin"), (_byte_lanes, _byte_lanes), _byte_lanes)
+@_compiles_to(lanes.intrinsic("umin"), (byte_lanes_type, byte_lanes_type), byte_lanes_type)
 def smaller(x: Any, y: Any) -> Any:
     """Minimum."""
     return np.minimum(x, y)
 
 
-@_compiles_to(lanes.narrowed, (lanes.lanes_type,), _byte_lanes)
+@_compiles_to(lanes.narrowed, (lanes.lanes_type,), byte_lanes_type)
 def narrowed(x: Any) -> Any:
     """Signed lanes of 16 bits in the order `CROSSED`, clipped to 0..255, in that of memory."""
     found = np.empty(LANES, np.uint8)
@@ -148,7 +148,9 @@ def narrowed(x: Any) -> Any:
     return found
 
 
-@_compiles_to(_mix, (_byte_lanes, _byte_lanes, lanes.lanes_type, lanes.lanes_type), _byte_lanes)
+@_compiles_to(
+    _mix, (byte_lanes_type, byte_lanes_type, lanes.lanes_type, lanes.lanes_type), byte_lanes_type
+)
 def mix(picture: Any, colors: Any, pair: Any, factor: Any) -> Any:
     """``(w * picture + v * colors) * factor / 32768``, rounded, clipped to 0..255.
 

@@ -17,6 +17,7 @@ from numba.core import cgutils, config
 MIX = "onnxcam.mix_bytes"
 ROUNDED_PRODUCT = "onnxcam.rounded_product"
 PAIR_PRODUCTS = "onnxcam.pair_products"
+PACK = "onnxcam.pack"
 
 Build = Callable[..., Any]
 _I8, _I16, _I32 = (ir.IntType(bits) for bits in (8, 16, 32))
@@ -32,6 +33,7 @@ TYPES: dict[str, Any] = {
     MIX: ir.FunctionType(_BYTES, [_BYTES, _BYTES, _WORDS, _WORDS]),
     ROUNDED_PRODUCT: ir.FunctionType(_WORDS, [_WORDS, _WORDS]),
     PAIR_PRODUCTS: ir.FunctionType(vector(_I32, 8), [vector(_I16, 16), vector(_I16, 16)]),
+    PACK: ir.FunctionType(_BYTES, [vector(_I32, 8)] * 4),
 }
 
 
@@ -54,12 +56,15 @@ def bodies(triple: str, features: str) -> Iterator[tuple[str, Build]]:
     if triple.startswith("wasm"):
         yield PAIR_PRODUCTS, _by_dot
         yield ROUNDED_PRODUCT, _by_eights("llvm.wasm.q15mulr.sat.signed")
+        yield PACK, _packed("wasm.narrow.signed.v8i16.v4i32", "wasm.narrow.unsigned.v16i8.v8i16")
     elif triple.startswith(("aarch64", "arm64")):
         yield ROUNDED_PRODUCT, _by_eights("llvm.aarch64.neon.sqrdmulh.v8i16")
     elif "+avx2" in features:
         yield MIX, _by_avx2
+        yield PACK, _packed("x86.avx2.packssdw", "x86.avx2.packuswb", registers=1)
     elif triple.startswith("x86_64"):
         yield ROUNDED_PRODUCT, _by_sse2
+        yield PACK, _packed("x86.sse2.packssdw.128", "x86.sse2.packuswb.128")
 
 
 def source(name: str, build: Build) -> str:
@@ -145,3 +150,21 @@ def _by_avx2(builder: Any, picture: Any, colors: Any, pair: Any, factor: Any) ->
         total = _intrinsic(builder, "llvm.x86.avx2.pmadd.ub.sw", sixteen, (mixed, weights))
         parts.append(_intrinsic(builder, "llvm.x86.avx2.pmul.hr.sw", sixteen, (total, scale)))
     return _intrinsic(builder, "llvm.x86.avx2.packuswb", _BYTES, parts)
+
+
+def _packed(to_words: str, to_bytes: str, registers: int = 2) -> Build:
+    """Two instructions that narrow and clip, each for two registers; 32 bytes in one or two."""
+
+    def build(builder: Any, *sums: Any) -> Any:
+        parts = []
+        for start in range(0, 8, 8 // registers):
+            places = range(start, start + 8 // registers)
+            fours = [_picked(builder, each, each, places) for each in sums]
+            words = vector(_I16, 16 // registers)
+            halves = [_intrinsic(builder, f"llvm.{to_words}", words, fours[:2])]
+            halves.append(_intrinsic(builder, f"llvm.{to_words}", words, fours[2:]))
+            kind = vector(_I8, 32 // registers)
+            parts.append(_intrinsic(builder, f"llvm.{to_bytes}", kind, halves))
+        return _joined(builder, parts)
+
+    return build

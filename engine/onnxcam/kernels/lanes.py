@@ -52,6 +52,7 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
 
 
 _TYPERS: dict[int, Callable[[Any], Callable[..., Any]]] = {
+    0: lambda result: lambda: result,
     1: lambda result: lambda a: result,
     2: lambda result: lambda a, b: result,
     3: lambda result: lambda a, b, c: result,

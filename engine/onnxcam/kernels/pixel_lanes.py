@@ -1,36 +1,44 @@
-"""Four pixels of three interleaved colours at once, for the exact sums of Pillow's resize.
+"""Two rows of pixels at once, for the exact sums of Pillow's resize.
 
 A byte times a weight of 23 bits needs 32, and processors multiply 32 bits slowly. So a weight comes
-as two halves of 16 bits, and bytes in pairs of one colour: x86 multiplies and adds such pairs in
+as two halves of 16 bits, and bytes in pairs that are added: x86 multiplies and adds such pairs in
 one instruction (pmaddwd; of WebAssembly's, `i32x4.dot_i16x8_s`, see `instructions`).
-640x480 to 224x224 by way of 341x256: rows of three colours 0.19 ms on a Zen 3, 0.34 with 32-bit
-products of eight pixels at a time, half of whose weights were zero. As in `float_lanes`, each
-operation is also a NumPy function, and integers have the same sum in whatever order.
+As in `lanes`, each operation is also a NumPy function, and integers have the same sum in whatever
+order. Vectors of 32 bytes are two rows (or two parts of one) of 16 bytes each: AVX2 moves nothing
+from one of its halves to the other without an instruction for just that. Two pixels' weights are
+four bytes that every pair is multiplied by, so that those of a whole row stay in the first cache.
+
+A pixel of two rows from six columns is some 20 instructions that compute. Tried in their place on a
+Xeon of 2023, for a row of 224 such pixels (0.280 us): rows put together by vbroadcasti128 and
+vpblendd 0.283, weights stored eight times 0.293, or four times 0.282, and rounded by vpavgw after
+packing 0.274, which SSE2 can't. Four columns of one row in a vector (before) want multiples of
+four, and the sum of its halves at the end: 1.7 times as long.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
-from numba.extending import intrinsic, overload, register_model
+from numba.extending import register_model
 
-from onnxcam.kernels import instructions
+from onnxcam.kernels import instructions, lanes
+from onnxcam.kernels.byte_lanes import byte_lanes_type
 
 BITS = 22  # of a weight's fraction: Pillow's
 HALF_BITS = 11  # of them in the lower of its halves
-PIXELS = 4
-PAIRED = 16  # numbers of four pixels in pairs: three colours, and a fourth that is zero
+READ = 16  # bytes of a row that `two_rows` reads
+PAIRED = 16  # numbers in eight pairs
 _I8, _I16, _I32 = (ir.IntType(bits) for bits in (8, 16, 32))
-_SUMS = ir.VectorType(_I32, PAIRED // 2)
-_PAIRS = ir.VectorType(_I16, PAIRED)
-_FOUR = ir.VectorType(_I32, 4)
-READ = 16  # bytes that `four_pixels` reads, of which it uses twelve
-# Which of the bytes stands where, as the lower half of 16 bits; None is a zero.
-_ORDER = (0, 3, 1, 4, 2, 5, None, None, 6, 9, 7, 10, 8, 11, None, None)
+_BYTES, _SUMS, _PAIRS = (ir.VectorType(*each) for each in ((_I8, 32), (_I32, 8), (_I16, PAIRED)))
+_ROW = ir.VectorType(_I8, READ)
+_compiles_to = lanes.compiles_to
+# Which bytes of a row stands where as 16 bits, of two pixels of three colours; None is a zero.
+_PAIR = (0, 3, 1, 4, 2, 5, None, None)
 
 
 class _PairsType(types.Type):  # type: ignore[misc]
@@ -56,138 +64,197 @@ class _SumsModel(models.PrimitiveModel):  # type: ignore[misc]
 _pairs, _sums = _PairsType(), _SumsType()
 register_model(_PairsType)(_PairsModel)
 register_model(_SumsType)(_SumsModel)
-
-
-def zeros() -> Any:
-    """Eight zeros, int32."""
-    return np.zeros(PAIRED // 2, np.int32)
-
-
-def halves() -> Any:
-    """Half a level, in units of 2^-22, in the first four of eight."""
-    return np.array([1 << (BITS - 1)] * 4 + [0] * 4, np.int32)
-
-
-def four_pixels(line: Any, p: int) -> Any:
-    """``line[p : p + 12]`` of uint8 as int16: r0 r1 g0 g1 b0 b1 0 0, and so pixels 2 and 3.
-
-    Four bytes more are read (and not used), or the processor would need two loads and a shuffle.
-    """
-    found = line[p : p + READ].astype(np.int16)
-    return np.array([0 if at is None else found[at] for at in _ORDER], np.int16)
-
-
-def add_pairs(sums: Any, pixels: Any, weights: Any, i: int) -> Any:
-    """Add ``pixels * weights[i : i + 16]``, int16, two products to each of the eight sums."""
-    products = pixels.astype(np.int32) * weights[i : i + PAIRED]
-    return sums + products[::2] + products[1::2]
-
-
-def store_pixel(high: Any, low: Any, out: Any, p: int) -> None:
-    """``2^11 high + low``, its two fours added, without fraction and clipped: ``out[p : p + 3]``.
-
-    A zero goes to the fourth byte.
-    """
-    sums = (high << np.int32(HALF_BITS)) + low
-    whole = (sums[:4] + sums[4:]) >> np.int32(BITS)
-    out[p : p + 4] = np.minimum(np.maximum(whole, 0), 255)
-
-
-def _address(context: Any, builder: Any, kind: Any, array: Any, p: Any, vector: Any) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [p]), vector.as_pointer())
+_Memory = (types.Array, types.Integer)
 
 
 def _picked(builder: Any, left: Any, right: Any, places: Any) -> Any:
-    mask = ir.Constant(ir.VectorType(_I32, len(places)), list(places))
-    return builder.shuffle_vector(left, right, mask)
+    mask = list(places)
+    kind = ir.VectorType(_I32, len(mask))
+    return builder.shuffle_vector(left, right, ir.Constant(kind, mask))
 
 
-def _constant(values: Any) -> Any:
-    return _sums(), lambda context, builder, signature, args: ir.Constant(_SUMS, values)
+def _constant(value: int, kind: Any = _SUMS) -> Any:
+    return ir.Constant(kind, [value] * kind.count)
 
 
-def _zeros(_typing: Any) -> Any:
-    return _constant([0] * 8)
+def _two_rows(builder: Any, above: Any, below: Any) -> Any:
+    upper, lower = (lanes.load_vector(builder, each, _ROW) for each in (above, below))
+    return _picked(builder, upper, lower, range(2 * READ))
 
 
-def _halves(_typing: Any) -> Any:
-    return _constant([1 << (BITS - 1)] * 4 + [0] * 4)
+def _spread(builder: Any, pointer: Any) -> Any:
+    pair = lanes.load_vector(builder, pointer, _I32)
+    pair.align = 2
+    lane = builder.insert_element(ir.Constant(_SUMS, ir.Undefined), pair, _I32(0))
+    return builder.bitcast(_picked(builder, lane, lane, [0] * 8), _PAIRS)
 
 
-def _four_pixels(_typing: Any, line: Any, p: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(_I8, READ)
-        found = builder.load(
-            _address(context, builder, signature.args[0], args[0], args[1], vector), align=1
-        )
-        places = [READ if at is None else at for at in _ORDER]
-        mixed = _picked(
-            builder,
-            found,
-            ir.Constant(vector, [0] * READ),
-            [
-                each
-                for at in places
-                for each in (at, READ)  # the upper half of each is zero
-            ],
-        )
-        return builder.bitcast(mixed, _PAIRS)
-
-    return _pairs(line, types.intp), code
+def _prefetch(builder: Any, pointer: Any) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+    builder.call(function, [pointer, _I32(0), _I32(3), _I32(1)])  # a read, of data, soon
 
 
 def _pair_products(builder: Any, x: Any, y: Any) -> Any:
-    """Two vectors multiplied, and neighbouring products added."""
     wide = ir.VectorType(_I32, PAIRED)
     products = builder.mul(*(builder.sext(each, wide) for each in (x, y)))
     even, odd = (_picked(builder, products, products, range(first, PAIRED, 2)) for first in (0, 1))
     return builder.add(even, odd)
 
 
-def _add_pairs(_typing: Any, sums: Any, pixels: Any, weights: Any, i: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        sums, pixels, weights, i = args
-        at = _address(context, builder, signature.args[2], weights, i, _PAIRS)
-        by = builder.load(at, align=2)
-        products = instructions.call(
-            builder, instructions.PAIR_PRODUCTS, _pair_products, (pixels, by)
-        )
-        return builder.add(sums, products)
-
-    return _sums(_sums, _pairs, weights, types.intp), code
-
-
-def _store_pixel(_typing: Any, high: Any, low: Any, out: Any, p: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def constant(value: int, kind: Any = _FOUR) -> Any:
-            return ir.Constant(kind, [value] * kind.count)
-
-        high, low, out, p = args
-        sums = builder.add(builder.shl(high, constant(HALF_BITS, _SUMS)), low)
-        fours = (_picked(builder, sums, sums, range(at, at + 4)) for at in (0, 4))
-        value = builder.ashr(builder.add(*fours), constant(BITS))
-        for limit, beyond in ((0, "<"), (255, ">")):
-            is_beyond = builder.icmp_signed(beyond, value, constant(limit))
-            value = builder.select(is_beyond, constant(limit), value)
-        vector = ir.VectorType(_I8, 4)
-        to = _address(context, builder, signature.args[2], out, p, vector)
-        builder.store(builder.trunc(value, vector), to, align=1)
-        return context.get_dummy_value()
-
-    return types.void(_sums, _sums, out, types.intp), code
-
-
-_made, _half, _read = map(intrinsic, (_zeros, _halves, _four_pixels))
-_added, _stored = map(intrinsic, (_add_pairs, _store_pixel))
-overload(zeros)(lambda: lambda: _made())
-overload(halves)(lambda: lambda: _half())
-overload(four_pixels)(lambda line, p: lambda line, p: _read(line, p))
-overload(add_pairs)(
-    lambda sums, pixels, weights, i: (
-        lambda sums, pixels, weights, i: _added(sums, pixels, weights, i)
+def _add_products(builder: Any, sums: Any, pixels: Any, weights: Any) -> Any:
+    products = instructions.call(
+        builder, instructions.PAIR_PRODUCTS, _pair_products, (pixels, weights)
     )
-)
-overload(store_pixel)(
-    lambda high, low, out, p: lambda high, low, out, p: _stored(high, low, out, p)
-)
+    return builder.add(sums, products)
+
+
+def _levels(builder: Any, high: Any, low: Any) -> Any:
+    sums = builder.add(builder.shl(high, _constant(HALF_BITS)), low)
+    return builder.ashr(builder.add(sums, _constant(1 << (BITS - 1))), _constant(BITS))
+
+
+def _packed(builder: Any, *sums: Any) -> Any:
+    left, right = (_picked(builder, sums[at], sums[at + 1], range(16)) for at in (0, 2))
+    places = [at + k for k in (0, 4) for at in (0, 8, 16, 24)]
+    found = _picked(builder, left, right, [at + k for at in places for k in range(4)])
+    for limit, beyond in ((0, "<"), (255, ">")):
+        bound = _constant(limit, found.type)
+        found = builder.select(builder.icmp_signed(beyond, found, bound), bound, found)
+    return builder.trunc(found, _BYTES)
+
+
+def _pack(builder: Any, *sums: Any) -> Any:
+    return instructions.call(builder, instructions.PACK, _packed, sums)
+
+
+@_compiles_to(lambda builder: _constant(0), (), _sums)
+def zeros() -> Any:
+    """Eight zeros, int32."""
+    return np.zeros(PAIRED // 2, np.int32)
+
+
+@_compiles_to(lambda builder, pointer: builder.load(pointer), _Memory, types.int64)
+def place(places: Any, at: int) -> Any:
+    """One element of an int64 array; `at` is not negative (an index would be checked for that)."""
+    return places[at]
+
+
+@_compiles_to(_two_rows, (*_Memory, *_Memory), byte_lanes_type)
+def two_rows(above: Any, p: int, below: Any, q: int) -> Any:
+    """16 bytes each of two rows, uint8, from the elements `p` and `q` on.
+
+    Behind a row's end may be whatever memory can be read (here zeros).
+    """
+    parts = above[p : p + READ], below[q : q + READ]
+    return np.concatenate([np.pad(part, (0, READ - len(part))) for part in parts])
+
+
+@_compiles_to(_prefetch, _Memory, types.none)
+def prefetch(array: Any, at: int) -> None:
+    """Nothing but a hint that this place will be read; it may lie behind the array."""
+
+
+@_compiles_to(_spread, _Memory, _pairs)
+def spread(weights: Any, at: int) -> Any:
+    """Two weights, int16, eight times."""
+    return np.tile(weights[at : at + 2], 8)
+
+
+@_compiles_to(_add_products, (_sums, _pairs, _pairs), _sums)
+def add_products(sums: Any, pixels: Any, weights: Any) -> Any:
+    """Add the products, two neighbouring ones to each of the eight sums."""
+    products = pixels.astype(np.int32) * weights
+    return sums + products[::2] + products[1::2]
+
+
+@_compiles_to(_levels, (_sums, _sums), _sums)
+def levels(high: Any, low: Any) -> Any:
+    """``2^11 high + low``, in units of 2^-22, rounded to whole ones."""
+    sums = (high << np.int32(HALF_BITS)) + low + np.int32(1 << (BITS - 1))
+    return sums >> np.int32(BITS)
+
+
+@_compiles_to(_pack, (_sums,) * 4, byte_lanes_type)
+def pack(a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The first four of each, then the second four of each, clipped to bytes."""
+    found = np.stack([a, b, c, d]).reshape(4, 2, 4).swapaxes(0, 1)
+    return found.clip(0, 255).astype(np.uint8).reshape(-1)
+
+
+# Pixels of three colours.
+
+
+def _two_pixels(first: int) -> Callable[..., Any]:
+    """Pixels `first` and the next of each row, as pairs of numbers: r r g g b b 0 0."""
+    zero = 2 * READ
+    places = [zero if at is None else row + first * 3 + at for row in (0, READ) for at in _PAIR]
+
+    def build(builder: Any, rows: Any) -> Any:
+        each = [byte for at in places for byte in (at, zero)]  # the upper half is zero
+        return builder.bitcast(_picked(builder, rows, _constant(0, _BYTES), each), _PAIRS)
+
+    @_compiles_to(build, (byte_lanes_type,), _pairs)
+    def two_pixels(rows: Any) -> Any:
+        return np.append(rows, np.uint8(0))[places].astype(np.int16)
+
+    return two_pixels
+
+
+# Of `two_rows` from a pixel on: that pixel and the next; the two after these.
+pixels_01, pixels_23 = _two_pixels(0), _two_pixels(2)
+_CLOSE = [row + 4 * pixel + c for row in (0, READ) for pixel in range(4) for c in range(3)]
+
+
+def _closed_up(builder: Any, pixels: Any) -> Any:
+    zeros = [2 * READ] * 4
+    places = [*_CLOSE[:12], *zeros, *_CLOSE[12:], *zeros]
+    return _picked(builder, pixels, _constant(0, _BYTES), places)
+
+
+def _store_half(half: int) -> Callable[..., Any]:
+    def build(builder: Any, pointer: Any, rows: Any) -> Any:
+        part = _picked(builder, rows, rows, range(READ * half, READ * half + READ))
+        lanes.store_vector(builder, pointer, part)
+
+    @_compiles_to(build, (*_Memory, byte_lanes_type), types.none)
+    def store(out: Any, at: int, rows: Any) -> None:
+        out[at : at + READ] = rows[READ * half : READ * half + READ]
+
+    return store
+
+
+@_compiles_to(_closed_up, (byte_lanes_type,), byte_lanes_type)
+def close_up(pixels: Any) -> Any:
+    """Of each row's four pixels without their fourth bytes; four zeros behind them."""
+    found = pixels.reshape(2, 4, 4)[..., :3].reshape(2, 12)
+    return np.pad(found, ((0, 0), (0, 4))).reshape(-1)
+
+
+# The 16 bytes of the upper and of the lower row.
+store_above, store_below = _store_half(0), _store_half(1)
+
+
+# Rows of bytes that are added.
+
+
+def _quarter(part: int) -> Callable[..., Any]:
+    """Columns 4 part to 4 part + 3 and 16 more, of two rows of 32: pairs of 16 bits."""
+    first = [16 * half + 8 * (part // 2) + k for half in (0, 1) for k in range(8)]
+    second = [16 * half + 8 * (part % 2) + k for half in (0, 1) for k in range(8)]
+
+    def build(builder: Any, above: Any, below: Any) -> Any:
+        pairs = _picked(builder, above, below, [at + row for at in first for row in (0, 32)])
+        zero = _constant(0, _BYTES)
+        mixed = _picked(builder, pairs, zero, [at + k for at in second for k in (0, 32)])
+        return builder.bitcast(mixed, _PAIRS)
+
+    @_compiles_to(build, (byte_lanes_type,) * 2, _pairs)
+    def quarter(above: Any, below: Any) -> Any:
+        columns = [16 * half + 4 * part + k for half in (0, 1) for k in range(4)]
+        return np.stack([above[columns], below[columns]], axis=1).astype(np.int16).reshape(-1)
+
+    return quarter
+
+
+quarter_0, quarter_1, quarter_2, quarter_3 = map(_quarter, range(4))
