@@ -53,6 +53,7 @@ PREPROCESS = {
     "resize": {"mode": "stretch", "filter": "bilinear"},
 }
 CLASSES = 10
+TASKS = ["batches", "ten-classes", "end-to-end"]
 LARGEST_DIFFERENCE = 0.01
 LARGEST_PIXEL_DIFFERENCE = 3
 OURS = "onnxcam"
@@ -197,7 +198,9 @@ def main() -> None:
         "--networks", nargs="+", default=["resnet50", "mobilenet_v2"], choices=LAYERS
     )
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 16])
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--title", default="torch", help="what the records' keys begin with")
     parser.add_argument("--seconds", type=float, default=30.0, help="per measurement")
     parser.add_argument("--records", type=Path, help="JSON lines; what is there is not run again")
     args = parser.parse_args()
@@ -205,13 +208,16 @@ def main() -> None:
     cv2.setNumThreads(args.threads)
     records = Records(args.records)
     for network in args.networks:
-        tasks = {
-            f"torch/{network}/batch {size}": lambda s, size=size: batches(s, size, args.seconds)
-            for size in args.batches
-        }
-        tasks[f"torch/{network}/ten classes"] = lambda s: ten_classes(s, args.seconds)
-        tasks[f"torch/{network}/end to end"] = lambda s: end_to_end(s, args.seconds)
-        missing = {key: task for key, task in tasks.items() if key not in records}
+        tasks = {}
+        if "batches" in args.tasks:
+            for size in args.batches:
+                tasks[f"batch {size}"] = lambda s, size=size: batches(s, size, args.seconds)
+        if "ten-classes" in args.tasks:
+            tasks["ten classes"] = lambda s: ten_classes(s, args.seconds)
+        if "end-to-end" in args.tasks:
+            tasks["end to end"] = lambda s: end_to_end(s, args.seconds)
+        named = {f"{args.title}/{network}/{name}": task for name, task in tasks.items()}
+        missing = {key: task for key, task in named.items() if key not in records}
         if not missing:
             continue
         print(f"{network}: exporting ...", file=sys.stderr, flush=True)

@@ -31,6 +31,8 @@ from results_machine import describe
 from results_report import write_report
 
 FOLDER = Path(__file__).resolve().parent
+CORES = os.cpu_count() or 1
+ALL_CORES = ("--threads", str(CORES), "--title", "torch on all cores", "--tasks", "end-to-end")
 SAME = ("quick", "threads", "versions", "processor")  # of a run that goes on
 
 
@@ -62,6 +64,16 @@ STEPS = (
         ("--seconds", "3", "--batches", "1"),
         records=True,
         needs="torch",
+    ),
+    Step(  # as everybody runs who sets nothing
+        "torch on all cores",
+        "against_torch.py",
+        ("--seconds", "60", *ALL_CORES),
+        ("--seconds", "10", *ALL_CORES),
+        records=True,
+        threads=False,
+        needs="torch",
+        environment={"OMP_NUM_THREADS": str(CORES)},
     ),
     Step(
         "keras on torch",

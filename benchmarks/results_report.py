@@ -42,9 +42,9 @@ TITLES = {
 }  # fmt: skip
 
 
-def torch_ratio(network: str, task: str, peer: str) -> Finder:
+def torch_ratio(network: str, task: str, peer: str, step: str = "torch") -> Finder:
     def find(records: ByKey) -> float | None:
-        record = records.get(f"torch/{network}/{task}")
+        record = records.get(f"{step}/{network}/{task}")
         found = None if record is None else record["ratios"].get(peer)
         return None if found is None else float(found["median"])
 
@@ -119,6 +119,13 @@ BARS: tuple[tuple[str, float, str, bool, Finder], ...] = (
      torch_ratio("mobilenet_v2", _END, "torchcam")),
     ("captum, end to end, MobileNetV2", 4, "x", True,
      torch_ratio("mobilenet_v2", _END, "captum")),
+    *(
+        (f"{peer}, end to end, {title}, all cores", bar, "x", True,
+         torch_ratio(network, _END, peer, "torch on all cores"))
+        for title, network, bars in (("ResNet-50", "resnet50", (5, 2, 2)),
+                                     ("MobileNetV2", "mobilenet_v2", (9, 4, 4)))
+        for peer, bar in zip(("pytorch-grad-cam", "torchcam", "captum"), bars, strict=True)
+    ),
     ("array in, map out over plain session.run, ResNet-50", 1.03, "x", False,
      cell("engine", 4, "resnet50")),
     ("array in, map out over plain session.run, MobileNetV2", 1.05, "x", False,
