@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import re
@@ -17,7 +18,7 @@ import numpy as np
 from onnxcam import kernels
 from onnxcam.native import codes
 from onnxcam.native.build import build_several
-from onnxcam.native.interface import functions, room
+from onnxcam.native.interface import Function, functions, room
 from onnxcam.native.table import TABLE, Array, Kernel, Number
 from onnxcam.native.targets import TARGETS, host_target
 
@@ -213,13 +214,35 @@ def by_jit(call: Call) -> list[Any]:
     return call.arrays
 
 
+C_TYPES = {
+    "int16": ctypes.c_int16,
+    "uint16": ctypes.c_uint16,
+    "int32": ctypes.c_int32,
+    "int64": ctypes.c_int64,
+    "float32": ctypes.c_float,
+    "float64": ctypes.c_double,
+    "size": ctypes.c_ssize_t,
+}
+
+
+def prototype(library: Any, function: Function) -> Any:
+    """The C function itself, as ctypes has it: what another language calls."""
+    found = ctypes.CDLL(str(library.path))[function.name]
+    found.argtypes = [
+        ctypes.c_void_p if each.kind in ("pointer", "scratch") else C_TYPES[each.dtype]
+        for each in function.arguments
+    ]
+    found.restype = C_TYPES[function.returns]
+    return found
+
+
 def by_library(library: Any, call: Call) -> tuple[int, list[Any]]:
     """The error code, and the arrays after the library has run the kernel, through ctypes."""
     call = call.copied()
     function = next(functions(call.kernel))
     given = (call.values[each.name] for each in function.arguments)
     plain = [each.ctypes.data if isinstance(each, np.ndarray) else each for each in given]
-    return library.prototype(function)(*plain), call.arrays
+    return prototype(library, function)(*plain), call.arrays
 
 
 def same(found: Any, expected: Any, array: Array) -> bool:

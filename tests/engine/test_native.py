@@ -19,6 +19,7 @@ from helpers_native import (
     decoded,
     encoded,
     good_call,
+    prototype,
     run,
     same,
     wasm_answer,
@@ -105,7 +106,7 @@ def test_misaligned_pointers_are_refused(kernel, library):
             values = [call.values[each.name] for each in function.arguments]
             plain = [v.ctypes.data if isinstance(v, np.ndarray) else v for v in values]
             plain[i] += 1
-            assert library.prototype(function)(*plain) == codes.ALIGNMENT.number
+            assert prototype(library, function)(*plain) == codes.ALIGNMENT.number
 
 
 @pytest.mark.parametrize("kernel", ROWS)

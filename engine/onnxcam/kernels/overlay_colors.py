@@ -5,24 +5,13 @@ its colour (one load and one store a pixel), then the blend, 32 bytes at once; i
 what lies between stays in the fastest cache. Colours are bytes (`paint_bytes`), or where that would
 show, and where their weight changes with the map, numbers of 16 bits (`paint_row`).
 
-The lookups are most of that. So only every fourth or eighth row gets them where the colours
-between may be interpolated: where the map changes so little from row to row, and the table bends
-so little over as many indices (`fits`), that no colour is more than 1.8 levels off, weighted by
-alpha; rounding included, the result stays within 2 of OpenCV's. That is so for smooth tables
-(viridis, plasma, magma, gray), not at alpha 0.4 for steep ones (turbo and inferno have steps of 8
-and 5 levels an index); noise, stairs and kinks are looked up in every row.
+The lookups are most of that. So only every fourth or eighth row gets them where the colours between
+may be interpolated (`rows_between`).
 
 With AVX2, a 7x7 map of noise on a Sapphire Rapids (minima; np.copyto 190 us, 1750): 1280x720 436 us
-looked up (518 in 16 bits), 354 interpolated; 3840x2160 3830 (4510), 2640. Tried
-instead for the lookups: eight indices to a load, 5 % less; indices in float32, 20 % more; half of a
-row's blend between the lookups of the other, 10 % less here and twice as much elsewhere. For what
-is interpolated: sixteen rows at once, 8 % more (as many streams to memory). To find out where to
-interpolate takes 10 us, which a picture of 224x224 does not gain.
-
-On an AMD Zen 3 1280x720 takes 320 us interpolated: a third of that for lookups (1.1 cycles each),
-55 % for blending. A quarter and an eighth of a change are shifts: multiplied by a
-constant, which LLVM does 32 bits wide, they took 8 % more; another pass over looked-up colours, to
-put them into the order `CROSSED`, 6 %.
+looked up (518 in 16 bits), 354 interpolated; 3840x2160 3830 (4510), 2640. Tried instead for the
+lookups: eight indices to a load, 5 % less; indices in float32, 20 % more; half of a row's blend
+between the lookups of the other, 10 % less here and twice as much elsewhere.
 """
 
 from __future__ import annotations
@@ -37,7 +26,6 @@ from onnxcam.kernels.map_rows import (
     enlarged_row,
     first_inside,
     first_row,
-    fraction_of,
     largest_change,
     nearest_level,
     place_columns,
@@ -56,16 +44,13 @@ from onnxcam.kernels.paint_bytes import (
     pick_bytes,
     weigh,
 )
-from onnxcam.kernels.paint_row import copy_bytes, paint_row, to_rgb
+from onnxcam.kernels.paint_row import paint_row, to_rgb
+from onnxcam.kernels.rows_between import find_reach, paint_between, paint_one
 
 STRIP = 512  # pixels; its work space is 10 KB
 COLORS = 4 * STRIP + 36  # lanes of a strip, and what may be written or read behind them
 SCALE = 255.0 * 128.0  # rows of the map that indices are made from are in 128ths of an index
 DIFFERENCE, BACKGROUND = 2, 3  # places in `levels`; 0 and 1 are for the map's even and odd rows
-
-TOLERANCE = 115  # 1.8 levels: with what both round, less than 3 from OpenCV's whole numbers
-SPAN = 16  # indices from one exact colour to the next
-
 WORTH_GROUPS = 1 << 17  # pixels: with fewer, to find out where to interpolate takes as long
 ROWS_OF_PAIR = 12  # likewise, from one row of the map to the next
 
@@ -142,142 +127,6 @@ def pick(
     else:
         for x in range(count):
             lanes.copy_entry(entries, first + int(indices[x]), out, at + 4 * x)
-
-
-@part
-def fits(entries: Any, span: int, found: Any) -> bool:
-    """Whether colours may be interpolated between any two that are `span` indices apart.
-
-    At the index i + m the straight line from the colour of i to that of i + span has to be within
-    the tolerance of the table's own, and at i + m - 1 and i + m + 1 too: the map lies between two
-    indices, and so do its ends.
-    """
-    most, last = lanes.fill(0), 256 - span - 8
-    for m in range(span + 1):
-        for at in (max(m - 1, 0), min(m + 1, span)):
-            near = 0 if 2 * at < span else span
-            share = lanes.fill(fraction_of((at - near) / span))
-            for x in range(0, last + 8, 8):
-                i = min(x, last)
-                low, high = lanes.load_8(entries, i), lanes.load_8(entries, i + span)
-                moved = lanes.multiply_high_signed(lanes.subtract(high, low), share)
-                line = lanes.add(lanes.load_8(entries, i + near), moved)
-                off = lanes.subtract(line, lanes.load_8(entries, i + m))
-                most = lanes.larger(most, lanes.magnitude(off))
-    lanes.store(found, 0, most)
-    worst = 0
-    for k in range(32):
-        worst = max(worst, int(found[k]))
-    return worst <= TOLERANCE
-
-
-@part
-def find_reach(step: float, entries: Any, found: Any, tries: Any) -> int:
-    """How many rows may lie from one with exact colours to the next: 1, 4 or 8.
-
-    From row to row the map changes by `step` indices at most. ``tries[0]`` is the largest span
-    that is known to fit, ``tries[1]`` the largest one that was tried.
-    """
-    reach = 1
-    for rows in (4, 8):
-        span = int(rows * step + 0.1) + 1
-        if span > SPAN:
-            break
-        while tries[1] < span and tries[0] == tries[1]:
-            tries[1] += 1
-            if fits(entries, int(tries[1]), found):
-                tries[0] += 1
-        if span > tries[0]:
-            break
-        reach = rows
-    return reach
-
-
-@part
-def paint_block(picture: Any, start: int, weights: Any, color: Any, out: Any, at: int) -> None:
-    """32 bytes: ``(weights * picture + color) / 64``."""
-    under = lanes.widen_crossed(picture, start, lanes.fill(0))
-    under = lanes.multiply_high(under, lanes.load(weights, 0))
-    lanes.narrow_crossed(out, at, lanes.right_signed(lanes.add(under, color), 6))
-
-
-@part
-def paint_four(
-    picture: Any, start: int, weights: Any, color: Any, change: Any, out: Any, at: int
-) -> Any:
-    """A block in each of four rows, the colour changing from one to the next; the one after."""
-    further, on = picture.strides[0], out.strides[0]
-    paint_block(picture, start, weights, color, out, at)
-    color, start, at = lanes.add(color, change), start + further, at + on
-    paint_block(picture, start, weights, color, out, at)
-    color, start, at = lanes.add(color, change), start + further, at + on
-    paint_block(picture, start, weights, color, out, at)
-    color, start, at = lanes.add(color, change), start + further, at + on
-    paint_block(picture, start, weights, color, out, at)
-    return lanes.add(color, change)
-
-
-@part
-def paint_between(
-    picture: Any,
-    source: int,
-    count: int,
-    weights: Any,
-    ends: Any,
-    top: int,
-    bottom: int,
-    rows: int,
-    out: Any,
-    target: int,
-) -> None:
-    """`count` bytes (a multiple of 32) of 4 or 8 rows, from the colours `top` to `bottom`."""
-    further, on = picture.strides[0], out.strides[0]
-    if rows == 4:
-        for k in range(0, count, 32):
-            color = lanes.cross(lanes.load(ends, top + k))
-            change = lanes.subtract(lanes.cross(lanes.load(ends, bottom + k)), color)
-            change = lanes.right_signed(change, 2)
-            paint_four(picture, source + k, weights, color, change, out, target + k)
-    else:
-        for k in range(0, count, 32):
-            color = lanes.cross(lanes.load(ends, top + k))
-            change = lanes.subtract(lanes.cross(lanes.load(ends, bottom + k)), color)
-            change = lanes.right_signed(change, 3)
-            start, at = source + k, target + k
-            color = paint_four(picture, start, weights, color, change, out, at)
-            start, at = start + 4 * further, at + 4 * on
-            paint_four(picture, start, weights, color, change, out, at)
-
-
-@part
-def paint_one(
-    picture: Any,
-    source: int,
-    begin: int,
-    count: int,
-    weights: Any,
-    ends: Any,
-    top: int,
-    bottom: int,
-    rows: int,
-    ahead: int,
-    out: Any,
-    target: int,
-    tail: Any,
-) -> None:
-    """The bytes `begin` (a multiple of 32) to `count` of row `ahead` of those of a group."""
-    bits, many = 2 if rows == 4 else 3, lanes.fill(ahead)
-    for k in range(begin, count, 32):
-        color = lanes.cross(lanes.load(ends, top + k))
-        change = lanes.subtract(lanes.cross(lanes.load(ends, bottom + k)), color)
-        change = lanes.right_signed(change, bits)
-        color = lanes.add(color, lanes.multiply(change, many))
-        if k + 32 <= count:
-            paint_block(picture, source + k, weights, color, out, target + k)
-        else:
-            copy_bytes(picture, source + k, count - k, tail, 0)
-            paint_block(tail, 0, weights, color, tail, 0)
-            copy_bytes(tail, 0, count - k, out, target + k)
 
 
 @part

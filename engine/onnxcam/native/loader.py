@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxcam.errors import InputError, OnnxcamError
 from onnxcam.native.build_id import build_id, in_checkout, interface_id
-from onnxcam.native.interface import PREFIX, Function, functions, room, row_bytes
+from onnxcam.native.interface import PREFIX, functions, room, row_bytes
 from onnxcam.native.table import SIZE_IN_BYTES, TABLE, Array, Kernel
 
 if TYPE_CHECKING:
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 _LIBRARY_NAMES = {"win32": "onnxcam.dll", "darwin": "libonnxcam.dylib"}
 INSTALLED = Path(__file__).parent / "lib" / _LIBRARY_NAMES.get(sys.platform, "libonnxcam.so")
 
-_C_TYPES = {
-    "uint8": ctypes.c_uint8,
-    "int16": ctypes.c_int16,
-    "uint16": ctypes.c_uint16,
-    "int32": ctypes.c_int32,
-    "uint32": ctypes.c_uint32,
-    "int64": ctypes.c_int64,
-    "float32": ctypes.c_float,
-    "float64": ctypes.c_double,
-    "size": ctypes.c_ssize_t,
-}
 # ctypes takes 0.15 us for each argument, which is 3.3 us for the 21 of `overlay_jet`; packed into
 # one block they take 0.6.
 FORMATS = {"address": "Q", "whole": "q", "real": "d"}
@@ -111,17 +100,6 @@ class Library:
         from onnxcam.native.prepared import Prepared
 
         return Prepared(self._call, kernel, known, open)
-
-    def prototype(self, function: Function) -> Any:
-        """The C function itself, as ctypes has it."""
-        types: list[Any] = [
-            ctypes.c_void_p if each.kind in ("pointer", "scratch") else _C_TYPES[each.dtype]
-            for each in function.arguments
-        ]
-        found = self._library[function.name]
-        found.argtypes = types
-        found.restype = _C_TYPES[function.returns]
-        return found
 
     def _text(self, name: str) -> str:
         function = self._library[PREFIX + name]
