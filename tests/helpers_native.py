@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import math
 import re
@@ -137,7 +138,8 @@ def calm(call: Call, random: np.random.Generator) -> Call:
 
 def large(kernel: Kernel, random: np.random.Generator, blend: int, channels: int) -> Call:
     """Such a call of `overlay_colors`, with pixels enough that it is worth while there."""
-    sizes = {"height": 97, "width": 1361, "map_height": 3, "channels": channels}
+    sizes = {"height": 97, "width": 1361, "map_height": 3}
+    sizes |= {"channels": channels, "painted": channels}
     call = calm(good_call(kernel, random, **sizes), random)
     numbers = {"left": 0.0, "top": 0.0, "right": 1361.0, "bottom": 97.0, "first": 0, "last": 97}
     return replace(call, values={**call.values, **numbers, "blend": blend, "bicubic": 0})
@@ -191,6 +193,7 @@ def _bad_arrays(good: Call, array: Array) -> Iterator[Call]:
             yield good.changed(codes.STRIDE, **{f"{array.name}_stride": wrong})
 
 
+@functools.cache
 def calls(per_row: int = 6, bad: bool = True) -> list[Call]:
     """Good and bad calls of every row; the same ones every time."""
     random = np.random.default_rng(11)
