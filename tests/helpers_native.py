@@ -203,7 +203,9 @@ def calls(per_row: int = 6, bad: bool = True) -> list[Call]:
         if kernel.name.startswith("overlay"):
             found += [calm(good_call(kernel, random), random) for _ in range(per_row)]
         if {"channels", "positions"} <= set(kernel.size_names):  # compiled for 49 (weighted_sum.py)
-            found += [good_call(kernel, random, channels=c, positions=49) for c in (17, 531)]
+            found.append(good_call(kernel, random, channels=17, positions=49))
+            few = {name: 2 for name in ("images", "targets") if name in kernel.size_names}
+            found.append(good_call(kernel, random, channels=531, positions=49, **few))
         if kernel.name == "overlay_colors":
             found += [large(kernel, random, *way) for way in ((0, 3), (1, 4), (3, 3))]
         found += list(bad_calls(kernel, random)) if bad else []
