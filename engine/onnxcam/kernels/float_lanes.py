@@ -22,7 +22,7 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, overload, register_model
 
 WIDTH = 8
-SHELF = 32  # lanes that a shelf has room for
+SHELF = 8  # lanes on a shelf: few, since Windows wants a call for frames beyond 4 KB
 _VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
 _INDEX = ir.IntType(32)
 _ON_SHELF = ir.ArrayType(ir.FloatType(), SHELF * WIDTH)
@@ -74,7 +74,7 @@ def spread(lanes: Any) -> Any:
 
 
 def shelf() -> Any:
-    """A place for 32 lanes, on the stack."""
+    """A place for eight lanes, on the stack."""
     return np.empty(SHELF * WIDTH, np.float32)
 
 

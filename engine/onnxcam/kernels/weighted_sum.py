@@ -9,7 +9,7 @@ Where a map has 49 values (7x7, the last layer of most networks at 224x224), the
 compiled for that size: no loop over positions, no addresses computed, which for gradcam were a
 third of the instructions. That takes 10 to 13 % off it for [2048, 49] and [512, 49].
 
-The weights of 256 channels are found first, then their rows added. By turns of eight, adding had
+The weights of 64 channels are found first, then their rows added. By turns of eight, adding had
 to wait for the weights, and LLVM, which can't know that the map is not the gradient's memory, kept
 more lanes of both than there are registers: gradcam of [2048, 49] 12.8 us, so 12.2 (a Sapphire
 Rapids; prepared calls). Tried without gain: prefetching what comes next (also on a Zen 3), and
@@ -69,9 +69,11 @@ def add_group(rows: Any, c: int, size: int, w: Any, out: Any, tail: Any) -> Any:
 
 
 @part
-def add_groups(weights_of: Any, rows: Any, by: Any, out: Any, whole: int, size: int) -> None:
+def add_groups(
+    weights_of: Any, rows: Any, by: Any, out: Any, whole: int, size: int, kept: Any
+) -> None:
     """`add_group` for the first `whole` channels; ``weights_of(rows, by, c, size)`` gives lanes."""
-    tail, kept = splat(0.0), shelf()
+    tail = splat(0.0)
     for start in range(0, whole, SHELF * WIDTH):
         groups = min((whole - start) // WIDTH, SHELF)
         for i in range(groups):
@@ -86,11 +88,11 @@ def start_map(weights_of: Any, rows: Any, by: Any, out: Any) -> Any:
     """The weighted sum of float32 [C, P] over whole groups into [P]; returns how many channels."""
     clear(out)
     channels, size = rows.shape
-    whole = in_groups(channels, size)
+    whole, kept = in_groups(channels, size), shelf()
     if whole > 0 and size == USUAL:
-        add_groups(weights_of, rows, by, out, whole, USUAL)
+        add_groups(weights_of, rows, by, out, whole, USUAL, kept)
     elif whole > 0:
-        add_groups(weights_of, rows, by, out, whole, size)
+        add_groups(weights_of, rows, by, out, whole, size, kept)
     return whole
 
 
