@@ -7,7 +7,7 @@ Each result is compared with OpenCV's before it is timed: at most 2 levels off. 
 turns with what it is compared with, and with nothing else: a machine that slows down slows both,
 and neither finds the caches full of a third one's pictures. The table is viridis, whose colours may
 be interpolated; the steep one turbo, where every pixel's is looked up (4 levels: where the map lies
-on the border of two indices, OpenCV may take the other one, and they are up to 3.6 levels apart).
+on the border of two indices, OpenCV may take the other one, and they are up to 3.2 levels apart).
 Printed are medians, the quotient of the two medians of a pair, and behind it the quotient of the
 two minima, which other programs disturb less.
 

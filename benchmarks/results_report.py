@@ -76,9 +76,20 @@ def printed(step: str, pattern: str) -> Finder:
 
 _COLD = r"^onnxcam, picture to overlay +\d+ +"
 _END = "end to end"
+_NETWORKS = {"ResNet-50": "resnet50", "MobileNetV2": "mobilenet_v2"}
 _EACH = "pytorch-grad-cam, a call each"
-# (what, bar, unit, at least, finder)
-BARS: tuple[tuple[str, float, str, bool, Finder], ...] = (
+Bar = tuple[str, float, str, bool, Finder]  # what, bar, unit, at least, finder
+
+
+def end_to_end(step: str, where: str) -> Iterator[Bar]:
+    """The bars of a step that measures picture to overlay against the torch libraries."""
+    for peer, *bars in (("pytorch-grad-cam", 5, 9), ("torchcam", 2, 4), ("captum", 2, 4)):
+        for network, bar in zip(("ResNet-50", "MobileNetV2"), bars, strict=True):
+            finder = torch_ratio(_NETWORKS[network], _END, peer, step)
+            yield f"{peer}, end to end, {network}{where}", bar, "x", True, finder
+
+
+BARS: tuple[Bar, ...] = (
     ("overlay 224x224, NumPy+OpenCV's time over ours", 8, "x", True,
      cell("rendering", 4, "224x224", "JET")),
     ("overlay 1280x720, NumPy+OpenCV's time over ours", 6, "x", True,
@@ -105,27 +116,12 @@ BARS: tuple[tuple[str, float, str, bool, Finder], ...] = (
      printed("cold start", _COLD + r"([\d.]+)")),
     ("memory beyond onnxruntime's own", 25, "MiB", False,
      printed("cold start", _COLD + r".* (-?[\d.]+)$")),
-    ("pytorch-grad-cam, end to end, ResNet-50", 5, "x", True,
-     torch_ratio("resnet50", _END, "pytorch-grad-cam")),
-    ("pytorch-grad-cam, end to end, MobileNetV2", 9, "x", True,
-     torch_ratio("mobilenet_v2", _END, "pytorch-grad-cam")),
+    *end_to_end("torch", ""),
     ("pytorch-grad-cam, ten classes, ResNet-50", 50, "x", True,
      torch_ratio("resnet50", "ten classes", _EACH)),
     ("pytorch-grad-cam, ten classes, MobileNetV2", 50, "x", True,
      torch_ratio("mobilenet_v2", "ten classes", _EACH)),
-    ("torchcam, end to end, ResNet-50", 2, "x", True, torch_ratio("resnet50", _END, "torchcam")),
-    ("captum, end to end, ResNet-50", 2, "x", True, torch_ratio("resnet50", _END, "captum")),
-    ("torchcam, end to end, MobileNetV2", 4, "x", True,
-     torch_ratio("mobilenet_v2", _END, "torchcam")),
-    ("captum, end to end, MobileNetV2", 4, "x", True,
-     torch_ratio("mobilenet_v2", _END, "captum")),
-    *(
-        (f"{peer}, end to end, {title}, all cores", bar, "x", True,
-         torch_ratio(network, _END, peer, "torch on all cores"))
-        for title, network, bars in (("ResNet-50", "resnet50", (5, 2, 2)),
-                                     ("MobileNetV2", "mobilenet_v2", (9, 4, 4)))
-        for peer, bar in zip(("pytorch-grad-cam", "torchcam", "captum"), bars, strict=True)
-    ),
+    *end_to_end("torch on all cores", ", all cores"),
     ("array in, map out over plain session.run, ResNet-50", 1.03, "x", False,
      cell("engine", 4, "resnet50")),
     ("array in, map out over plain session.run, MobileNetV2", 1.05, "x", False,

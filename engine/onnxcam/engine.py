@@ -220,9 +220,9 @@ class Engine:
         from onnxcam.attribution import Maps, check_method
         from onnxcam.targets import check_targets
 
-        model, emit = self.model, self.contract.emit
+        model = self.model
         name = check_method(self.method if method is None else method, self.contract)
-        if signed and emit == "heatmap":
+        if signed and self.contract.emit == "heatmap":
             raise MethodError(
                 "signed: the file emits the finished map; export with emit='gradient'"
             )
@@ -231,20 +231,12 @@ class Engine:
         feeds = model.checked_inputs(model.named_inputs(inputs))
         feeds[self.contract.picture.name] = np.ascontiguousarray(tensor)
         wanted = check_targets(targets, len(tensor), model.targets_per_image, model.classes)
-        several = model.targets_per_image is not None
-        result = Maps(several, out)
+        result = Maps(model.targets_per_image is not None, out)
         workspace = self._borrow()
         try:
             outputs = model.run(feeds, wanted, model.cam_outputs(index), workspace.binding.run)
-            workspace.attribute(
-                outputs,
-                emit,
-                name,
-                index,
-                several=several,
-                own=("raw" if signed else "finished",),
-                place=result.place,
-            )
+            own = ("raw" if signed else "finished",)
+            workspace.attribute(outputs, name, index, own=own, place=result.place)
         finally:
             self._spare.append(workspace)
         return result.array
@@ -266,4 +258,4 @@ class Engine:
         except IndexError:
             from onnxcam.workspace import Workspace
 
-            return Workspace(self.model.session)
+            return Workspace(self.model)

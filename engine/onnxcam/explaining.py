@@ -121,14 +121,7 @@ def explain_batch(
     outputs, chosen = model.run_for_classes(
         feeds, wanted, layer, workspace.binding.run if alone else None
     )
-    found = workspace.attribute(
-        outputs,
-        model.contract.emit,
-        method,
-        layer,
-        several=model.targets_per_image is not None,
-        own=("raw", "finished", "summary"),
-    )
+    found = workspace.attribute(outputs, method, layer, own=("raw", "finished", "summary"))
     if found.raw.ndim != 4:
         raise InputError(
             f"the layer has {found.raw.ndim - 2} spatial axes, a picture's map needs 2; use maps()"
@@ -142,6 +135,7 @@ def explain_batch(
         owned = {name: value.copy() for name, value in owned.items()}
     results: list[list[Result]] = []
     for i, picture in enumerate(pictures):
+        chances = differentiated(model, scores[i])
         own = {name: _of_one(value, i, len(scores)) for name, value in owned.items()}
         results.append(
             [
@@ -154,7 +148,7 @@ def explain_batch(
                     scores=scores[i],
                     scoring=output,
                     outputs=own,
-                    diagnosis=diagnosis_of(model, found, i, k, scores[i], int(target)),
+                    diagnosis=diagnosis_of(found, i, k, chances, int(target)),
                     labels=labels,
                     method=method,
                     layer=model.contract.layers[layer].title,
@@ -165,18 +159,17 @@ def explain_batch(
     return results
 
 
+def differentiated(model: Model, scores: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    """An image's probabilities, where they are what the file differentiates."""
+    if model.contract.score != "probability":
+        return None
+    return probabilities(scores, model.contract.output)
+
+
 def diagnosis_of(
-    model: Model,
-    found: Attribution,
-    i: int,
-    k: int,
-    scores: NDArray[np.float32],
-    target: int,
+    found: Attribution, i: int, k: int, chances: NDArray[np.float64] | None, target: int
 ) -> Diagnosis:
-    """What the map of image i for its target k says; `scores` are the image's."""
-    chances = None
-    if model.contract.score == "probability":
-        chances = probabilities(scores, model.contract.output)
+    """What the map of image i for its target k says; `chances` as `differentiated` gives them."""
     return diagnose(
         found.summary[i, k],
         found.raw[i, k].size,

@@ -11,7 +11,7 @@ from onnxcam.attribution import check_method
 from onnxcam.diagnosis import Diagnosis
 from onnxcam.engine import Engine
 from onnxcam.errors import InputError, PictureError
-from onnxcam.explaining import diagnosis_of
+from onnxcam.explaining import diagnosis_of, differentiated
 from onnxcam.labels import split_synset
 from onnxcam.painting import overlay
 from onnxcam.pictures import Pixels
@@ -94,7 +94,7 @@ class Stream:
         self._smoothing = np.float32(smoothing)
         self._bgr = color == "BGR"
         self._painting = painting
-        self._workspace = Workspace(model.session)
+        self._workspace = Workspace(model)
         self._tensor = np.empty((1, *self._preparation.shape), self._preparation.dtype)
         self._mean: Map | None = None
         self._scores: Map
@@ -147,13 +147,7 @@ class Stream:
         outputs, chosen = model.run_for_classes(
             feeds, self._wanted, self._layer, self._workspace.binding.run
         )
-        found = self._workspace.attribute(
-            outputs,
-            model.contract.emit,
-            self._method,
-            self._layer,
-            several=model.targets_per_image is not None,
-        )
+        found = self._workspace.attribute(outputs, self._method, self._layer)
         if found.raw.ndim != 4:
             raise InputError(
                 f"the layer has {found.raw.ndim - 2} spatial axes, a picture's map needs 2"
@@ -163,7 +157,8 @@ class Stream:
         target = int(chosen[0, 0])
         self.score = float(scores[target])
         self._scores = scores
-        self.diagnosis = diagnosis_of(model, found, 0, 0, scores, target)
+        chances = differentiated(model, scores)
+        self.diagnosis = diagnosis_of(found, 0, 0, chances, target)
         self.map = self._smoothed(found.finished[0, 0], target)
         self.target = target
         return self.map

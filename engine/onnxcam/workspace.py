@@ -10,27 +10,26 @@ from numpy.typing import NDArray
 from onnxcam.attribution import Attribution, attribute
 from onnxcam.binding import Binding
 from onnxcam.buffers import Buffers, Place, new_array
+from onnxcam.model import Model
 from onnxcam.ready import ReadyReduction
-from onnxcam.session import Session
 
 
 class Workspace:
     """A binding, buffers, and reductions that are ready. Not for two threads at once."""
 
-    def __init__(self, session: Session) -> None:
-        self.binding = Binding(session)
+    def __init__(self, model: Model) -> None:
+        self.binding = Binding(model.session)
         self.buffers = Buffers()
+        self._model = model
         self._ready: dict[Any, ReadyReduction | None] = {}
         self._ready_for: Mapping[str, NDArray[Any]] | None = None
 
     def attribute(
         self,
         outputs: Mapping[str, NDArray[Any]],
-        emit: str,
         method: str | None,
         layer: int,
         *,
-        several: bool,
         own: tuple[str, ...] = (),
         place: Place = new_array,
     ) -> Attribution:
@@ -49,7 +48,15 @@ class Workspace:
         def among_buffers(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
             return (place if name in own else self.buffers)(name, shape, dtype)
 
-        found = attribute(outputs, emit, method, layer, several=several, place=among_buffers)
+        model = self._model
+        found = attribute(
+            outputs,
+            model.contract.emit,
+            method,
+            layer,
+            several=model.targets_per_image is not None,
+            place=among_buffers,
+        )
         if outputs is self._ready_for and key not in self._ready:
             self._ready[key] = ReadyReduction.of(outputs, found, own)
         return found

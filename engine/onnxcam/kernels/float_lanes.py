@@ -140,11 +140,14 @@ def _picked(builder: Any, lanes: Any, places: Any) -> Any:
     return builder.shuffle_vector(lanes, lanes, mask)
 
 
+def _everywhere(builder: Any, value: Any) -> Any:
+    first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, _INDEX(0))
+    return _picked(builder, first, [0] * WIDTH)
+
+
 def _splat(_typing: Any, value: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        empty = ir.Constant(_VECTOR, ir.Undefined)
-        first = builder.insert_element(empty, args[0], ir.Constant(_INDEX, 0))
-        return _picked(builder, first, [0] * WIDTH)
+        return _everywhere(builder, args[0])
 
     return _LANES(types.float32), code
 
@@ -180,14 +183,9 @@ def _put(_typing: Any, shelf: Any, i: Any, lanes: Any) -> Any:
 
 def _spread_from(_typing: Any, shelf: Any, i: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        every = []
-        for place in range(WIDTH):
-            at = _on_shelf(builder, args[0], args[1], place, ir.FloatType())
-            value = builder.load(at, align=4)
-            empty = ir.Constant(_VECTOR, ir.Undefined)
-            every.append(
-                _picked(builder, builder.insert_element(empty, value, _INDEX(0)), [0] * WIDTH)
-            )
+        kept, i = args
+        places = (_on_shelf(builder, kept, i, at, ir.FloatType()) for at in range(WIDTH))
+        every = [_everywhere(builder, builder.load(place, align=4)) for place in places]
         return context.make_tuple(builder, signature.return_type, every)
 
     return types.UniTuple(_LANES, WIDTH)(_SHELF, types.intp), code

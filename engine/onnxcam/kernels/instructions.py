@@ -90,7 +90,8 @@ def _intrinsic(builder: Any, name: str, result: Any, operands: Iterable[Any]) ->
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
 
 
-def _picked(builder: Any, x: Any, y: Any, places: Iterable[int]) -> Any:
+def picked(builder: Any, x: Any, y: Any, places: Iterable[int]) -> Any:
+    """A vector of the elements of two, those of the second counted on from the first's."""
     mask = list(places)
     return builder.shuffle_vector(x, y, ir.Constant(vector(_I32, len(mask)), mask))
 
@@ -100,7 +101,7 @@ def _joined(builder: Any, parts: list[Any]) -> Any:
     while len(parts) > 1:
         places = range(2 * parts[0].type.count)
         pairs = zip(parts[::2], parts[1::2], strict=True)
-        parts = [_picked(builder, *pair, places) for pair in pairs]
+        parts = [picked(builder, *pair, places) for pair in pairs]
     return parts[0]
 
 
@@ -108,7 +109,7 @@ def _by_dot(builder: Any, x: Any, y: Any) -> Any:
     """WebAssembly's dot product of pairs, of eight numbers at a time."""
     parts = []
     for start in (0, 8):
-        halves = [_picked(builder, each, each, range(start, start + 8)) for each in (x, y)]
+        halves = [picked(builder, each, each, range(start, start + 8)) for each in (x, y)]
         parts.append(_intrinsic(builder, "llvm.wasm.dot", vector(_I32, 4), halves))
     return _joined(builder, parts)
 
@@ -119,7 +120,7 @@ def _by_eights(name: str) -> Build:
     def build(builder: Any, x: Any, factor: Any) -> Any:
         parts = []
         for start in range(0, 32, 8):
-            eights = [_picked(builder, v, v, range(start, start + 8)) for v in (x, factor)]
+            eights = [picked(builder, v, v, range(start, start + 8)) for v in (x, factor)]
             parts.append(_intrinsic(builder, name, vector(_I16, 8), eights))
         return _joined(builder, parts)
 
@@ -141,12 +142,12 @@ def _by_avx2(builder: Any, picture: Any, colors: Any, pair: Any, factor: Any) ->
     """Bytes of picture and colours side by side; AVX2 does all of this 16 bytes at a time."""
     sixteen = vector(_I16, 16)
     # The same number in every lane: half of them will do.
-    weights, scale = (_picked(builder, each, each, range(16)) for each in (pair, factor))
+    weights, scale = (picked(builder, each, each, range(16)) for each in (pair, factor))
     weights = builder.bitcast(weights, _BYTES)
     parts = []
     for start in (0, 8):
         places = [*range(start, start + 8), *range(start + 16, start + 24)]
-        mixed = _picked(builder, picture, colors, (at + k for at in places for k in (0, 32)))
+        mixed = picked(builder, picture, colors, (at + k for at in places for k in (0, 32)))
         total = _intrinsic(builder, "llvm.x86.avx2.pmadd.ub.sw", sixteen, (mixed, weights))
         parts.append(_intrinsic(builder, "llvm.x86.avx2.pmul.hr.sw", sixteen, (total, scale)))
     return _intrinsic(builder, "llvm.x86.avx2.packuswb", _BYTES, parts)
@@ -159,7 +160,7 @@ def _packed(to_words: str, to_bytes: str, registers: int = 2) -> Build:
         parts = []
         for start in range(0, 8, 8 // registers):
             places = range(start, start + 8 // registers)
-            fours = [_picked(builder, each, each, places) for each in sums]
+            fours = [picked(builder, each, each, places) for each in sums]
             words = vector(_I16, 16 // registers)
             halves = [_intrinsic(builder, f"llvm.{to_words}", words, fours[:2])]
             halves.append(_intrinsic(builder, f"llvm.{to_words}", words, fours[2:]))

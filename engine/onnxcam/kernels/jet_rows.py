@@ -56,6 +56,14 @@ def paint_four(
 
 
 @part
+def start_and_change(slopes: Any, at: int, difference: int, share: Any, step: Any) -> Any:
+    """``slopes[at] + share * slopes[difference]``, and ``step * slopes[difference]``."""
+    change = lanes.load(slopes, difference)
+    slope = lanes.add(lanes.load(slopes, at), lanes.multiply_high_signed(change, share))
+    return slope, lanes.multiply_high_signed(change, step)
+
+
+@part
 def paint_group(
     picture: Any,
     source: int,
@@ -80,10 +88,7 @@ def paint_group(
     difference = DIFFERENCE * slopes.shape[1]
     further, on = picture.strides[0], out.strides[0]
     for k in range(0, count, 32):
-        change = lanes.load(slopes, difference + k)
-        slope = lanes.multiply_high_signed(change, share)
-        slope = lanes.add(lanes.load(slopes, base + k), slope)
-        change = lanes.multiply_high_signed(change, step)
+        slope, change = start_and_change(slopes, base + k, difference + k, share, step)
         start, at = source + k, target + k
         color = bytes_of(slope, height)
         slope = lanes.add(slope, change)
@@ -137,10 +142,7 @@ def paint_one(
     many, rest = lanes.fill(ahead // reach), ahead % reach
     difference = DIFFERENCE * slopes.shape[1]
     for k in range(begin, count, 32):
-        change = lanes.load(slopes, difference + k)
-        slope = lanes.multiply_high_signed(change, share)
-        slope = lanes.add(lanes.load(slopes, base + k), slope)
-        change = lanes.multiply_high_signed(change, step)
+        slope, change = start_and_change(slopes, base + k, difference + k, share, step)
         slope = lanes.add(slope, lanes.multiply(change, many))
         color = bytes_of(slope, height)
         if rest > 0:

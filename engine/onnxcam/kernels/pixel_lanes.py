@@ -28,6 +28,7 @@ from numba.extending import register_model
 
 from onnxcam.kernels import instructions, lanes
 from onnxcam.kernels.byte_lanes import byte_lanes_type
+from onnxcam.kernels.instructions import picked
 
 BITS = 22  # of a weight's fraction: Pillow's
 HALF_BITS = 11  # of them in the lower of its halves
@@ -67,26 +68,20 @@ register_model(_SumsType)(_SumsModel)
 _Memory = (types.Array, types.Integer)
 
 
-def _picked(builder: Any, left: Any, right: Any, places: Any) -> Any:
-    mask = list(places)
-    kind = ir.VectorType(_I32, len(mask))
-    return builder.shuffle_vector(left, right, ir.Constant(kind, mask))
-
-
 def _constant(value: int, kind: Any = _SUMS) -> Any:
     return ir.Constant(kind, [value] * kind.count)
 
 
 def _two_rows(builder: Any, above: Any, below: Any) -> Any:
     upper, lower = (lanes.load_vector(builder, each, _ROW) for each in (above, below))
-    return _picked(builder, upper, lower, range(2 * READ))
+    return picked(builder, upper, lower, range(2 * READ))
 
 
 def _spread(builder: Any, pointer: Any) -> Any:
     pair = lanes.load_vector(builder, pointer, _I32)
     pair.align = 2
     lane = builder.insert_element(ir.Constant(_SUMS, ir.Undefined), pair, _I32(0))
-    return builder.bitcast(_picked(builder, lane, lane, [0] * 8), _PAIRS)
+    return builder.bitcast(picked(builder, lane, lane, [0] * 8), _PAIRS)
 
 
 def _prefetch(builder: Any, pointer: Any) -> None:
@@ -98,7 +93,7 @@ def _prefetch(builder: Any, pointer: Any) -> None:
 def _pair_products(builder: Any, x: Any, y: Any) -> Any:
     wide = ir.VectorType(_I32, PAIRED)
     products = builder.mul(*(builder.sext(each, wide) for each in (x, y)))
-    even, odd = (_picked(builder, products, products, range(first, PAIRED, 2)) for first in (0, 1))
+    even, odd = (picked(builder, products, products, range(first, PAIRED, 2)) for first in (0, 1))
     return builder.add(even, odd)
 
 
@@ -115,9 +110,9 @@ def _levels(builder: Any, high: Any, low: Any) -> Any:
 
 
 def _packed(builder: Any, *sums: Any) -> Any:
-    left, right = (_picked(builder, sums[at], sums[at + 1], range(16)) for at in (0, 2))
+    left, right = (picked(builder, sums[at], sums[at + 1], range(16)) for at in (0, 2))
     places = [at + k for k in (0, 4) for at in (0, 8, 16, 24)]
-    found = _picked(builder, left, right, [at + k for at in places for k in range(4)])
+    found = picked(builder, left, right, [at + k for at in places for k in range(4)])
     for limit, beyond in ((0, "<"), (255, ">")):
         bound = _constant(limit, found.type)
         found = builder.select(builder.icmp_signed(beyond, found, bound), bound, found)
@@ -192,7 +187,7 @@ def _two_pixels(first: int) -> Callable[..., Any]:
 
     def build(builder: Any, rows: Any) -> Any:
         each = [byte for at in places for byte in (at, zero)]  # the upper half is zero
-        return builder.bitcast(_picked(builder, rows, _constant(0, _BYTES), each), _PAIRS)
+        return builder.bitcast(picked(builder, rows, _constant(0, _BYTES), each), _PAIRS)
 
     @_compiles_to(build, (byte_lanes_type,), _pairs)
     def two_pixels(rows: Any) -> Any:
@@ -209,12 +204,12 @@ _CLOSE = [row + 4 * pixel + c for row in (0, READ) for pixel in range(4) for c i
 def _closed_up(builder: Any, pixels: Any) -> Any:
     zeros = [2 * READ] * 4
     places = [*_CLOSE[:12], *zeros, *_CLOSE[12:], *zeros]
-    return _picked(builder, pixels, _constant(0, _BYTES), places)
+    return picked(builder, pixels, _constant(0, _BYTES), places)
 
 
 def _store_half(half: int) -> Callable[..., Any]:
     def build(builder: Any, pointer: Any, rows: Any) -> Any:
-        part = _picked(builder, rows, rows, range(READ * half, READ * half + READ))
+        part = picked(builder, rows, rows, range(READ * half, READ * half + READ))
         lanes.store_vector(builder, pointer, part)
 
     @_compiles_to(build, (*_Memory, byte_lanes_type), types.none)
@@ -244,9 +239,9 @@ def _quarter(part: int) -> Callable[..., Any]:
     second = [16 * half + 8 * (part % 2) + k for half in (0, 1) for k in range(8)]
 
     def build(builder: Any, above: Any, below: Any) -> Any:
-        pairs = _picked(builder, above, below, [at + row for at in first for row in (0, 32)])
+        pairs = picked(builder, above, below, [at + row for at in first for row in (0, 32)])
         zero = _constant(0, _BYTES)
-        mixed = _picked(builder, pairs, zero, [at + k for at in second for k in (0, 32)])
+        mixed = picked(builder, pairs, zero, [at + k for at in second for k in (0, 32)])
         return builder.bitcast(mixed, _PAIRS)
 
     @_compiles_to(build, (byte_lanes_type,) * 2, _pairs)

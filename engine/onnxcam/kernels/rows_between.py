@@ -102,6 +102,14 @@ def paint_four(
 
 
 @part
+def start_and_change(ends: Any, top: int, bottom: int, bits: int) -> tuple[Any, Any]:
+    """The colours at `top`, and by how much they change in each of ``2^bits`` rows to `bottom`."""
+    color = lanes.cross(lanes.load(ends, top))
+    change = lanes.subtract(lanes.cross(lanes.load(ends, bottom)), color)
+    return color, lanes.right_signed(change, bits)
+
+
+@part
 def paint_between(
     picture: Any,
     source: int,
@@ -118,15 +126,11 @@ def paint_between(
     further, on = picture.strides[0], out.strides[0]
     if rows == 4:
         for k in range(0, count, 32):
-            color = lanes.cross(lanes.load(ends, top + k))
-            change = lanes.subtract(lanes.cross(lanes.load(ends, bottom + k)), color)
-            change = lanes.right_signed(change, 2)
+            color, change = start_and_change(ends, top + k, bottom + k, 2)
             paint_four(picture, source + k, weights, color, change, out, target + k)
     else:
         for k in range(0, count, 32):
-            color = lanes.cross(lanes.load(ends, top + k))
-            change = lanes.subtract(lanes.cross(lanes.load(ends, bottom + k)), color)
-            change = lanes.right_signed(change, 3)
+            color, change = start_and_change(ends, top + k, bottom + k, 3)
             start, at = source + k, target + k
             color = paint_four(picture, start, weights, color, change, out, at)
             start, at = start + 4 * further, at + 4 * on
@@ -152,9 +156,7 @@ def paint_one(
     """The bytes `begin` (a multiple of 32) to `count` of row `ahead` of those of a group."""
     bits, many = 2 if rows == 4 else 3, lanes.fill(ahead)
     for k in range(begin, count, 32):
-        color = lanes.cross(lanes.load(ends, top + k))
-        change = lanes.subtract(lanes.cross(lanes.load(ends, bottom + k)), color)
-        change = lanes.right_signed(change, bits)
+        color, change = start_and_change(ends, top + k, bottom + k, bits)
         color = lanes.add(color, lanes.multiply(change, many))
         if k + 32 <= count:
             paint_block(picture, source + k, weights, color, out, target + k)
