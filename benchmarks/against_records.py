@@ -43,9 +43,11 @@ class Records:
             stream.write(start + json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def measure(roads: Mapping[str, Road], seconds: float, base: str) -> dict[str, Any]:
+def measure(
+    roads: Mapping[str, Road], seconds: float, base: str, pause: float = 0.0
+) -> dict[str, Any]:
     """Interleaved times: milliseconds of every road, and its ratio to `base`, round by round."""
-    times = interleaved(roads, seconds)
+    times = interleaved(roads, seconds, pause=pause)
     return {
         "base": base,
         "rounds": len(times[base]),

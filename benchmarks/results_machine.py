@@ -26,17 +26,25 @@ PACKAGES = (
 
 def describe() -> dict[str, Any]:
     """Processor, cores, memory, system, versions and where the kernels come from."""
-    from onnxcam import compiled
-
     return {
         "processor": _processor(),
         "cores": _cores(),
         "memory": _memory(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "kernels": "Numba" if compiled.origin() == "jit" else "libonnxcam",
+        "kernels": _kernels(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def _kernels() -> str:
+    from onnxcam import compiled
+    from onnxcam.native.loader import Library
+
+    origin = compiled.origin()
+    if origin == "jit":
+        return "Numba"
+    return f"libonnxcam, variant {Library(Path(origin)).variant}"
 
 
 def _version(name: str) -> str | None:

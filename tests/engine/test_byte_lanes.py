@@ -8,28 +8,82 @@ from llvmlite import binding
 from numba import njit
 from numba.core import config
 
-from onnxcam.kernels import byte_lanes, instructions, lanes
+from onnxcam.kernels import byte_lanes, instructions, lanes, lookups
+from onnxcam.native.targets import TARGETS
 
 RANDOM = np.random.default_rng(6)
 WEIGHTS = [(127, 1, 258), (64, 64, 512), (52, 60, 350), (0, 127, 258), (1, 1, 32767)]
 
 
 def photo() -> np.ndarray:
-    found = RANDOM.integers(0, 256, 64).astype(np.uint8)
-    found[:6] = found[40:46] = 255, 0, 255, 0, 1, 254
+    found = RANDOM.integers(0, 256, 128).astype(np.uint8)
+    found[:6] = found[72:78] = 255, 0, 255, 0, 1, 254
     return found
 
 
 def two(operation):
     def run(data, out):
-        byte_lanes.store(out, 1, operation(byte_lanes.load(data, 2), byte_lanes.load(data, 32)))
+        byte_lanes.store(out, 1, operation(byte_lanes.load(data, 2), byte_lanes.load(data, 64)))
 
     return run
 
 
-def narrow(data, out):
-    wide = lanes.add(lanes.widen_crossed(data, 3, lanes.fill(0)), lanes.fill(-20000))
-    byte_lanes.store(out, 0, byte_lanes.narrowed(lanes.right_signed(wide, 6)))
+def of_words(operation):
+    def run(data, out):
+        words = data.view(np.uint16)
+        x, y = lanes.load(words, 0), lanes.load(words, 32)
+        found = operation(lanes.right_signed(x, 6), lanes.right_signed(y, 6))
+        byte_lanes.store(out, 0, found)
+
+    return run
+
+
+def to_words(operation):
+    def run(data, out):
+        low = lanes.fill(0x2121)
+        lanes.store(out.view(np.uint16), 1, operation(byte_lanes.load(data, 3), low))
+
+    return run
+
+
+def eights(operation):
+    def run(data, out):
+        words = data.view(np.uint16)
+        found = operation(lanes.load(words, 0), lanes.load(words, 32))
+        lanes.store(out.view(np.uint16), 0, found)
+
+    return run
+
+
+def half(data, out):
+    x = byte_lanes.load_half(data, 7)
+    byte_lanes.store(out, 0, x)
+    byte_lanes.store_half(out, 70, x)
+
+
+def look_up(data, out):
+    tables = np.zeros(256, np.uint8)
+    for i in range(256):
+        tables[i] = (i * 7 + int(data[i % 128])) % 256
+    a, b = byte_lanes.load(tables, 0), byte_lanes.load(tables, 64)
+    c, d = byte_lanes.load(tables, 128), byte_lanes.load(tables, 192)
+    byte_lanes.store(out, 1, lookups.chosen(byte_lanes.load(data, 4), a, b, c, d))
+
+
+def in_turn(operation):
+    def run(data, out):
+        x, y, z = byte_lanes.load(data, 0), byte_lanes.load(data, 64), byte_lanes.load(data, 30)
+        byte_lanes.store(out, 0, operation(x, y, z))
+
+    return run
+
+
+def words(operation):
+    def run(data, out):
+        found = operation(byte_lanes.load(data, 0), byte_lanes.load(data, 64))
+        lanes.store(out.view(np.uint16), 1, found)
+
+    return run
 
 
 def entries(data, out):
@@ -44,7 +98,7 @@ def filled(data, out):
 
 def mixture(pair, factor):
     def run(data, out):
-        under, color = byte_lanes.load(data, 0), byte_lanes.load(data, 32)
+        under, color = byte_lanes.load(data, 0), byte_lanes.load(data, 64)
         byte_lanes.store(out, 0, byte_lanes.mix(under, color, lanes.fill(pair), lanes.fill(factor)))
 
     return run
@@ -53,7 +107,7 @@ def mixture(pair, factor):
 def agree(run):
     compiled = njit(run)
     for _ in range(20):
-        data, expected, found = photo(), np.zeros(64, np.uint8), np.zeros(64, np.uint8)
+        data, expected, found = photo(), np.zeros(128, np.uint8), np.zeros(128, np.uint8)
         with np.errstate(over="ignore"):
             run(data, expected)
         compiled(data, found)
@@ -68,13 +122,44 @@ def agree(run):
         two(byte_lanes.smaller),
         two(byte_lanes.add_clipped),
         two(byte_lanes.with_fourths),
+        *map(of_words, (byte_lanes.narrowed, byte_lanes.clipped, byte_lanes.clip_eights)),
+        *map(to_words, (byte_lanes.widen_lower, byte_lanes.widen_upper)),
+        *map(eights, (byte_lanes.lower_eights, byte_lanes.upper_eights)),
+        *map(in_turn, (lookups.interleave_0, lookups.interleave_1, lookups.interleave_2)),
+        *map(words, (lookups.words_0, lookups.words_1)),
         entries,
-        narrow,
         filled,
+        half,
+        look_up,
     ],
 )
-def test_arithmetic(run):
+@pytest.mark.parametrize("plain", [False, True])
+def test_arithmetic(run, plain, monkeypatch):
+    """With this machine's instructions, and in the plain arithmetic that others get."""
+    if plain:
+        monkeypatch.setattr(config, "CPU_FEATURES", "")
     agree(run)
+
+
+def test_eights_are_put_together_again():
+    """What is widened and clipped again is in its place."""
+    data = photo()[:64]
+    widened = (
+        byte_lanes.widen_lower(data, lanes.fill(0)),
+        byte_lanes.widen_upper(data, lanes.fill(0)),
+    )
+    found = byte_lanes.clip_eights(*(lanes.right(each, 8) for each in widened))
+    np.testing.assert_array_equal(found, data)
+    parts = data[:32].astype(np.uint16), data[32:].astype(np.uint16)
+    np.testing.assert_array_equal(byte_lanes.lower_eights(*parts), widened[0] >> 8)
+    np.testing.assert_array_equal(byte_lanes.upper_eights(*parts), widened[1] >> 8)
+
+
+def test_colours_of_many_pixels_in_turn():
+    colors = RANDOM.integers(0, 256, (64, 3)).astype(np.uint8)
+    parts = (lookups.interleave_0, lookups.interleave_1, lookups.interleave_2)
+    found = [part(*colors.T) for part in parts]
+    np.testing.assert_array_equal(np.concatenate(found), colors.reshape(-1))
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -87,7 +172,7 @@ def test_mixtures(w, v, factor, plain, monkeypatch):
 
 
 def test_a_mixture_in_numbers():
-    under, color = photo()[:32], photo()[32:]
+    under, color = photo()[:64], photo()[64:]
     w, v, factor = 77, 40, 270
     found = byte_lanes.mix(under, color, lanes.fill(w | v << 8), lanes.fill(factor))
     exact = (under * float(w) + color * float(v)) * factor / 32768
@@ -97,15 +182,12 @@ def test_a_mixture_in_numbers():
     )
 
 
-TARGETS = [
-    ("x86_64-unknown-linux-gnu", ""),
-    ("x86_64-unknown-linux-gnu", "+avx2"),
-    ("aarch64-unknown-linux-gnu", ""),
-    ("wasm32-unknown-unknown", "+simd128"),
+MACHINES = [
+    (target.triple, features) for target in TARGETS.values() for _, features in target.variants
 ]
 
 
-@pytest.mark.parametrize(("triple", "features"), TARGETS)
+@pytest.mark.parametrize(("triple", "features"), MACHINES)
 def test_bodies_become_instructions(triple, features):
     """LLVM knows each intrinsic, and selects an instruction for it.
 

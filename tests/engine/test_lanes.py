@@ -60,7 +60,7 @@ SPREADS = tuple(getattr(lanes, f"spread_{part}") for part in range(3))
     "run",
     [
         *map(two, BINARY),
-        *map(one, (*SPREADS, lanes.cross, lanes.magnitude)),
+        *map(one, (*SPREADS, lanes.magnitude)),
         shifted_right,
         shifted_right_signed,
         filled,
@@ -88,28 +88,17 @@ def test_arithmetic_against_numpy():
     np.testing.assert_array_equal(lanes.right_signed(x, 6).view(np.int16), signed[0] // 64)
 
 
-def test_the_order_of_bytes():
-    """What is widened and narrowed again is in its place, and so is what is spread."""
-    data = np.arange(32, dtype=np.uint8)
-    crossed = lanes.widen_crossed(data, 0, lanes.fill(0x2121))
-    np.testing.assert_array_equal(np.sort(crossed), 256 * np.arange(32) + 0x21)
-    out = np.zeros((3, 32), np.uint8)
-    lanes.narrow_crossed(out[0], 0, lanes.right(crossed, 8))
-    np.testing.assert_array_equal(out[0], data)
-    np.testing.assert_array_equal(lanes.cross(data.astype(np.uint16)), crossed >> 8)
+def test_spread_pixels_are_in_the_order_crossed():
     pixels = RANDOM.integers(0, 256, 32).astype(np.uint16)
+    out = np.zeros((3, 32), np.uint16)
     for part, spread in enumerate(SPREADS):
-        lanes.narrow_crossed(out[part], 0, spread(pixels))
+        out[part, list(lanes.CROSSED)] = spread(pixels)
     np.testing.assert_array_equal(out.reshape(-1), pixels.repeat(3))
 
 
-def cross(data, out):
-    wide = lanes.widen_crossed(data, 5, lanes.fill(0x7F7F))
-    lanes.narrow_crossed(out, 3, lanes.right_signed(wide, 6))
-
-
 def clip(data, out):
-    lanes.store_clipped(out, 1, lanes.right(lanes.widen_crossed(data, 2, lanes.fill(0)), 7))
+    wide = lanes.load(data.view(np.uint16), 2)
+    lanes.store_clipped(out, 1, lanes.right_signed(wide, 6))
 
 
 def copy_bytes(data, out):
@@ -117,7 +106,7 @@ def copy_bytes(data, out):
     lanes.put_byte(out, 0, lanes.byte(data, 7))
 
 
-@pytest.mark.parametrize("run", [cross, clip, copy_bytes])
+@pytest.mark.parametrize("run", [clip, copy_bytes])
 def test_bytes(run):
     data = RANDOM.integers(0, 256, 80).astype(np.uint8)
     found, expected = np.zeros(80, np.uint8), np.zeros(80, np.uint8)
@@ -128,7 +117,8 @@ def test_bytes(run):
 
 
 def move(data, out):
-    lanes.narrow_crossed(out, 3, lanes.right(lanes.widen_crossed(data, 85, lanes.fill(0)), 8))
+    for at in range(0, 32, 8):
+        lanes.copy_8(data, 85 + at, out, 3 + at)
 
 
 def test_bytes_of_a_picture_with_gaps():

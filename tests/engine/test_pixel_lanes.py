@@ -7,7 +7,7 @@ import pytest
 from numba import njit
 from numba.core import config
 
-from onnxcam.kernels import byte_lanes, pixel_lanes
+from onnxcam.kernels import pixel_lanes
 
 RANDOM = np.random.default_rng(8)
 
@@ -21,25 +21,25 @@ def in_two_rows(operation):
         high = pixel_lanes.add_products(pixel_lanes.zeros(), operation(rows), by)
         low = pixel_lanes.add_products(high, operation(rows), pixel_lanes.spread(weights, 5))
         a, b = pixel_lanes.levels(high, low), pixel_lanes.levels(low, high)
-        byte_lanes.store(out, 1, pixel_lanes.pack(a, b, b, a))
+        pixel_lanes.store(out, 1, pixel_lanes.pack(a, b, b, a))
 
     return run
 
 
 def added_up(operation):
     def run(data, weights, out):
-        above, below = byte_lanes.load(data, 1), byte_lanes.load(data, 32)
+        above, below = pixel_lanes.load(data, 1), pixel_lanes.load(data, 32)
         pairs = operation(above, below)
         high = pixel_lanes.add_products(pixel_lanes.zeros(), pairs, pixel_lanes.spread(weights, 0))
         low = pixel_lanes.add_products(high, pairs, pixel_lanes.spread(weights, 3))
         a, b = pixel_lanes.levels(high, low), pixel_lanes.levels(low, high)
-        byte_lanes.store(out, 0, pixel_lanes.pack(a, a, b, b))
+        pixel_lanes.store(out, 0, pixel_lanes.pack(a, a, b, b))
 
     return run
 
 
 def closed_up(data, weights, out):
-    rows = pixel_lanes.close_up(byte_lanes.load(data, 7))
+    rows = pixel_lanes.close_up(pixel_lanes.load(data, 7))
     pixel_lanes.store_above(out, 2, rows)
     pixel_lanes.store_below(out, 30, rows)
 

@@ -20,6 +20,7 @@ def interleaved(
     seconds: float,
     least: int = 5,
     clock: Callable[[], float] | None = None,
+    pause: float = 0.0,
 ) -> dict[str, NDArray[np.float64]]:
     """Seconds of every function, round by round, as float64 [rounds].
 
@@ -33,6 +34,9 @@ def interleaved(
         seconds: how long to go on.
         least: rounds to make even if that takes longer.
         clock: what the functions are timed by, in seconds; None for the time that passes.
+        pause: seconds between one function's turn and the next one's, in which the threads of the
+            former may go to sleep: PyTorch's and onnxruntime's go on looking for work for some
+            milliseconds, on the cores that the latter wants.
     """
     clock = clock or time.perf_counter
     names = list(roads)
@@ -44,6 +48,7 @@ def interleaved(
         first = len(rounds) % len(names)
         taken: dict[str, float] = {}
         for name in names[first:] + names[:first]:
+            time.sleep(pause)
             roads[name]()
             start = clock()
             roads[name]()

@@ -18,9 +18,12 @@ MIX = "onnxcam.mix_bytes"
 ROUNDED_PRODUCT = "onnxcam.rounded_product"
 PAIR_PRODUCTS = "onnxcam.pair_products"
 PACK = "onnxcam.pack"
+LOOK_UP = "onnxcam.look_up"
+AT_ONCE = "onnxcam.at_once"
+CLIP_EIGHTS = "onnxcam.clip_eights"
 
 Build = Callable[..., Any]
-_I8, _I16, _I32 = (ir.IntType(bits) for bits in (8, 16, 32))
+_I1, _I8, _I16, _I32 = (ir.IntType(bits) for bits in (1, 8, 16, 32))
 
 
 def vector(kind: Any, lanes: int) -> Any:
@@ -28,12 +31,15 @@ def vector(kind: Any, lanes: int) -> Any:
     return ir.VectorType(kind, lanes)
 
 
-_BYTES, _WORDS = vector(_I8, 32), vector(_I16, 32)
+_BYTES, _WORDS, _PRODUCTS = vector(_I8, 64), vector(_I16, 32), vector(_I16, 64)
 TYPES: dict[str, Any] = {
     MIX: ir.FunctionType(_BYTES, [_BYTES, _BYTES, _WORDS, _WORDS]),
-    ROUNDED_PRODUCT: ir.FunctionType(_WORDS, [_WORDS, _WORDS]),
+    ROUNDED_PRODUCT: ir.FunctionType(_PRODUCTS, [_PRODUCTS, _PRODUCTS]),
     PAIR_PRODUCTS: ir.FunctionType(vector(_I32, 8), [vector(_I16, 16), vector(_I16, 16)]),
-    PACK: ir.FunctionType(_BYTES, [vector(_I32, 8)] * 4),
+    PACK: ir.FunctionType(vector(_I8, 32), [vector(_I32, 8)] * 4),
+    LOOK_UP: ir.FunctionType(_BYTES, [_BYTES] * 5),
+    AT_ONCE: ir.FunctionType(_I1, []),
+    CLIP_EIGHTS: ir.FunctionType(_BYTES, [_WORDS, _WORDS]),
 }
 
 
@@ -60,7 +66,12 @@ def bodies(triple: str, features: str) -> Iterator[tuple[str, Build]]:
     elif triple.startswith(("aarch64", "arm64")):
         yield ROUNDED_PRODUCT, _by_eights("llvm.aarch64.neon.sqrdmulh.v8i16")
     elif "+avx2" in features:
-        yield MIX, _by_avx2
+        wide = "+avx512vbmi" in features
+        yield MIX, _by_avx512 if wide else _by_avx2
+        if wide:
+            yield CLIP_EIGHTS, _clipped_by_avx512
+            yield LOOK_UP, _by_vbmi
+            yield AT_ONCE, lambda builder: _I1(1)
         yield PACK, _packed("x86.avx2.packssdw", "x86.avx2.packuswb", registers=1)
     elif triple.startswith("x86_64"):
         yield ROUNDED_PRODUCT, _by_sse2
@@ -81,7 +92,8 @@ def source(name: str, build: Build) -> str:
 def _of_this_machine() -> Iterator[tuple[str, Build]]:
     if config.CPU_FEATURES is None:  # `native.build` sets it: its code is for no machine yet
         has = binding.get_host_cpu_features()
-        yield from bodies(binding.get_process_triple(), "+avx2" * bool(has.get("avx2")))
+        features = ",".join(f"+{name}" for name in ("avx2", "avx512vbmi") if has.get(name))
+        yield from bodies(binding.get_process_triple(), features)
 
 
 def _intrinsic(builder: Any, name: str, result: Any, operands: Iterable[Any]) -> Any:
@@ -96,8 +108,8 @@ def picked(builder: Any, x: Any, y: Any, places: Iterable[int]) -> Any:
     return builder.shuffle_vector(x, y, ir.Constant(vector(_I32, len(mask)), mask))
 
 
-def _joined(builder: Any, parts: list[Any]) -> Any:
-    """Vectors of one type, two or four, one behind the other."""
+def joined(builder: Any, parts: list[Any]) -> Any:
+    """Vectors of one type, 2, 4 or 8 of them, one behind the other."""
     while len(parts) > 1:
         places = range(2 * parts[0].type.count)
         pairs = zip(parts[::2], parts[1::2], strict=True)
@@ -111,7 +123,7 @@ def _by_dot(builder: Any, x: Any, y: Any) -> Any:
     for start in (0, 8):
         halves = [picked(builder, each, each, range(start, start + 8)) for each in (x, y)]
         parts.append(_intrinsic(builder, "llvm.wasm.dot", vector(_I32, 4), halves))
-    return _joined(builder, parts)
+    return joined(builder, parts)
 
 
 def _by_eights(name: str) -> Build:
@@ -119,10 +131,10 @@ def _by_eights(name: str) -> Build:
 
     def build(builder: Any, x: Any, factor: Any) -> Any:
         parts = []
-        for start in range(0, 32, 8):
+        for start in range(0, 64, 8):
             eights = [picked(builder, v, v, range(start, start + 8)) for v in (x, factor)]
             parts.append(_intrinsic(builder, name, vector(_I16, 8), eights))
-        return _joined(builder, parts)
+        return joined(builder, parts)
 
     return build
 
@@ -134,23 +146,53 @@ def _by_sse2(builder: Any, x: Any, factor: Any) -> Any:
     """
     twice = builder.add(x, x)
     high = _by_eights("llvm.x86.sse2.pmulhu.w")(builder, twice, factor)
-    low = builder.lshr(builder.mul(twice, factor), ir.Constant(_WORDS, [15] * 32))
+    low = builder.lshr(builder.mul(twice, factor), ir.Constant(_PRODUCTS, [15] * 64))
     return builder.add(high, low)
 
 
 def _by_avx2(builder: Any, picture: Any, colors: Any, pair: Any, factor: Any) -> Any:
     """Bytes of picture and colours side by side; AVX2 does all of this 16 bytes at a time."""
-    sixteen = vector(_I16, 16)
+    sixteen, bytes = vector(_I16, 16), vector(_I8, 32)
     # The same number in every lane: half of them will do.
     weights, scale = (picked(builder, each, each, range(16)) for each in (pair, factor))
-    weights = builder.bitcast(weights, _BYTES)
+    weights = builder.bitcast(weights, bytes)
+    halves = []
+    for half in (0, 32):
+        parts = []
+        for start in (half, half + 8):
+            places = [*range(start, start + 8), *range(start + 16, start + 24)]
+            mixed = picked(builder, picture, colors, (at + k for at in places for k in (0, 64)))
+            total = _intrinsic(builder, "llvm.x86.avx2.pmadd.ub.sw", sixteen, (mixed, weights))
+            parts.append(_intrinsic(builder, "llvm.x86.avx2.pmul.hr.sw", sixteen, (total, scale)))
+        halves.append(_intrinsic(builder, "llvm.x86.avx2.packuswb", bytes, parts))
+    return joined(builder, halves)
+
+
+def _by_avx512(builder: Any, picture: Any, colors: Any, pair: Any, factor: Any) -> Any:
+    """The same in registers of twice the size."""
+    starts = range(0, 64, 16)
     parts = []
     for start in (0, 8):
-        places = [*range(start, start + 8), *range(start + 16, start + 24)]
-        mixed = picked(builder, picture, colors, (at + k for at in places for k in (0, 32)))
-        total = _intrinsic(builder, "llvm.x86.avx2.pmadd.ub.sw", sixteen, (mixed, weights))
-        parts.append(_intrinsic(builder, "llvm.x86.avx2.pmul.hr.sw", sixteen, (total, scale)))
-    return _intrinsic(builder, "llvm.x86.avx2.packuswb", _BYTES, parts)
+        places = [at + each for at in starts for each in range(start, start + 8)]
+        mixed = picked(builder, picture, colors, (at + k for at in places for k in (0, 64)))
+        operands = (mixed, builder.bitcast(pair, _BYTES))
+        total = _intrinsic(builder, "llvm.x86.avx512.pmaddubs.w.512", _WORDS, operands)
+        operands = (total, factor)
+        parts.append(_intrinsic(builder, "llvm.x86.avx512.pmul.hr.sw.512", _WORDS, operands))
+    return _intrinsic(builder, "llvm.x86.avx512.packuswb.512", _BYTES, parts)
+
+
+def _clipped_by_avx512(builder: Any, lower: Any, upper: Any) -> Any:
+    return _intrinsic(builder, "llvm.x86.avx512.packuswb.512", _BYTES, (lower, upper))
+
+
+def _by_vbmi(builder: Any, indices: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Twice 64 bytes out of 128, and a choice by the highest bit of the index."""
+    name = "llvm.x86.avx512.vpermi2var.qi.512"
+    low = _intrinsic(builder, name, _BYTES, (a, indices, b))
+    high = _intrinsic(builder, name, _BYTES, (c, indices, d))
+    upper = builder.icmp_signed("<", indices, ir.Constant(_BYTES, [0] * 64))
+    return builder.select(upper, high, low)
 
 
 def _packed(to_words: str, to_bytes: str, registers: int = 2) -> Build:
@@ -166,6 +208,6 @@ def _packed(to_words: str, to_bytes: str, registers: int = 2) -> Build:
             halves.append(_intrinsic(builder, f"llvm.{to_words}", words, fours[2:]))
             kind = vector(_I8, 32 // registers)
             parts.append(_intrinsic(builder, f"llvm.{to_bytes}", kind, halves))
-        return _joined(builder, parts)
+        return joined(builder, parts)
 
     return build

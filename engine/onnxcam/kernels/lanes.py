@@ -22,9 +22,11 @@ from numba.core import cgutils
 from numba.extending import lower_builtin, models, register_model, type_callable
 from numba.np.arrayobj import populate_array
 
+from onnxcam.kernels.instructions import picked
+
 LANES = 32
-# Of 32 bytes, in which order `widen_crossed` makes lanes of them. The processors widen and narrow
-# 16 bytes at a time (the unpack and pack instructions), so that none has to move to another 16.
+# Of 32 bytes, in which order lanes hold them that will be narrowed to bytes: processors do that 16
+# bytes at a time (the pack instructions), and from this order none has to move to another 16.
 CROSSED = (*range(8), *range(16, 24), *range(8, 16), *range(24, 32))
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -42,7 +44,6 @@ _I1, _I8, _I16, _I32 = (ir.IntType(bits) for bits in (1, 8, 16, 32))
 _VECTOR = ir.VectorType(_I16, LANES)
 _WIDE = ir.VectorType(_I32, LANES)
 _BYTES = ir.VectorType(_I8, LANES)
-_TWICE_BYTES, _TWICE_WIDE = ir.VectorType(_I8, 2 * LANES), ir.VectorType(_I32, 2 * LANES)
 
 
 @register_model(_LanesType)
@@ -57,6 +58,7 @@ _TYPERS: dict[int, Callable[[Any], Callable[..., Any]]] = {
     2: lambda result: lambda a, b: result,
     3: lambda result: lambda a, b, c: result,
     4: lambda result: lambda a, b, c, d: result,
+    5: lambda result: lambda a, b, c, d, e: result,
 }
 
 
@@ -93,8 +95,9 @@ def compiles_to(
     return declare
 
 
-def _constant(value: int, kind: ir.VectorType = _VECTOR) -> ir.Constant:
-    return ir.Constant(kind, [value] * LANES)
+def constant(value: int, kind: ir.VectorType = _VECTOR) -> ir.Constant:
+    """The same number in every lane."""
+    return ir.Constant(kind, [value] * kind.count)
 
 
 def load_vector(builder: Any, pointer: Any, kind: Any) -> Any:
@@ -109,7 +112,7 @@ def store_vector(builder: Any, pointer: Any, value: Any) -> None:
 
 def fill_vector(builder: Any, number: Any, kind: ir.VectorType = _VECTOR) -> Any:
     lane = builder.insert_element(ir.Constant(kind, ir.Undefined), number, _I32(0))
-    return builder.shuffle_vector(lane, lane, _constant(0, _WIDE))
+    return builder.shuffle_vector(lane, lane, constant(0, ir.VectorType(_I32, kind.count)))
 
 
 def intrinsic(name: str, *more: ir.Constant) -> Callable[..., Any]:
@@ -119,7 +122,7 @@ def intrinsic(name: str, *more: ir.Constant) -> Callable[..., Any]:
         operands = (*operands, *more)
         vector = operands[0].type
         kind = ir.FunctionType(vector, [operand.type for operand in operands])
-        full_name = f"llvm.{name}.v{LANES}i{vector.element.width}"
+        full_name = f"llvm.{name}.v{vector.count}i{vector.element.width}"
         function = cgutils.get_or_insert_function(builder.module, kind, full_name)
         return builder.call(function, operands)
 
@@ -128,16 +131,20 @@ def intrinsic(name: str, *more: ir.Constant) -> Callable[..., Any]:
 
 def high_half(extend: str) -> Callable[..., Any]:
     def build(builder: Any, x: Any, y: Any) -> Any:
-        x, y = (getattr(builder, extend)(each, _WIDE) for each in (x, y))
-        return builder.trunc(builder.lshr(builder.mul(x, y), _constant(16, _WIDE)), _VECTOR)
+        kind = x.type
+        wide = ir.VectorType(_I32, kind.count)
+        x, y = (getattr(builder, extend)(each, wide) for each in (x, y))
+        return builder.trunc(builder.lshr(builder.mul(x, y), constant(16, wide)), kind)
 
     return build
 
 
 def clipped_bytes(builder: Any, lanes: Any) -> Any:
     # The instruction that narrows clips so by itself, which LLVM sees if both bounds are signed.
-    clipped = intrinsic("smax")(builder, lanes, _constant(0))
-    return builder.trunc(intrinsic("smin")(builder, clipped, _constant(255)), _BYTES)
+    kind = lanes.type
+    clipped = intrinsic("smax")(builder, lanes, constant(0, kind))
+    clipped = intrinsic("smin")(builder, clipped, constant(255, kind))
+    return builder.trunc(clipped, ir.VectorType(_I8, kind.count))
 
 
 def _narrow(builder: Any, pointer: Any, lanes: Any) -> None:
@@ -147,20 +154,8 @@ def _narrow(builder: Any, pointer: Any, lanes: Any) -> None:
 def narrowed(builder: Any, lanes: Any) -> Any:
     """Lanes in the order `CROSSED` as clipped bytes in that of memory."""
     found = clipped_bytes(builder, lanes)
-    order = ir.Constant(_WIDE, [CROSSED.index(at) for at in range(LANES)])
-    return builder.shuffle_vector(found, found, order)
-
-
-def _narrow_crossed(builder: Any, pointer: Any, lanes: Any) -> None:
-    store_vector(builder, pointer, narrowed(builder, lanes))
-
-
-def _widen_crossed(builder: Any, pointer: Any, low: Any) -> Any:
-    found, low = load_vector(builder, pointer, _BYTES), builder.bitcast(low, _TWICE_BYTES)
-    low = builder.shuffle_vector(low, low, ir.Constant(_WIDE, list(range(LANES))))
-    mask = [each for at in CROSSED for each in (at, LANES + at)]
-    mixed = builder.shuffle_vector(low, found, ir.Constant(_TWICE_WIDE, mask))
-    return builder.bitcast(mixed, _VECTOR)
+    order = [at - at % LANES + CROSSED.index(at % LANES) for at in range(found.type.count)]
+    return picked(builder, found, found, order)
 
 
 def _copy_8(builder: Any, source: Any, target: Any) -> None:
@@ -214,21 +209,6 @@ def load_8(table: Any, at: int) -> Any:
 def store(array: Any, at: int, lanes: Any) -> None:
     """The opposite of `load`."""
     flat(array)[at : at + LANES] = lanes.view(array.dtype)
-
-
-@compiles_to(_widen_crossed, (*_Memory, lanes_type))
-def widen_crossed(array: Any, at: int, low: Any) -> Any:
-    """32 bytes in the order `CROSSED`, each as the high half of its lane.
-
-    The low halves come from `low`, the two bytes of whose lanes are equal.
-    """
-    return flat(array)[at : at + LANES][list(CROSSED)].astype(np.uint16) << 8 | low & 0xFF
-
-
-@compiles_to(_narrow_crossed, (*_Memory, lanes_type), types.none)
-def narrow_crossed(array: Any, at: int, lanes: Any) -> None:
-    """The opposite: 32 signed lanes as 32 bytes, clipped to 0..255."""
-    flat(array)[at : at + LANES][list(CROSSED)] = lanes.view(np.int16).clip(0, 255)
 
 
 @compiles_to(_narrow, (*_Memory, lanes_type), types.none)
@@ -365,15 +345,6 @@ def right(x: Any, bits: int) -> Any:
 def right_signed(x: Any, bits: int) -> Any:
     """Signed lanes shifted to the right."""
     return (x.view(np.int16) >> np.int16(bits)).view(np.uint16)
-
-
-@compiles_to(
-    lambda builder, x: builder.shuffle_vector(x, x, ir.Constant(_WIDE, list(CROSSED))),
-    (lanes_type,),
-)
-def cross(x: Any) -> Any:
-    """From the order in memory to the order `CROSSED`."""
-    return x[list(CROSSED)]
 
 
 # From one value a pixel to one value a byte of RGB.

@@ -1,7 +1,7 @@
 """The overlay of any 256 colours: map and picture in, painted picture out, in one pass.
 
 Of a row first the index of each pixel (the map between two of its rows, 32 pixels at once), then
-its colour (one load and one store a pixel), then the blend, 32 bytes at once; in strips, so that
+its colour (one load and one store a pixel), then the blend, 64 bytes at once; in strips, so that
 what lies between stays in the fastest cache. Colours are bytes (`paint_bytes`), or where that would
 show, and where their weight changes with the map, numbers of 16 bits (`paint_row`).
 
@@ -12,13 +12,19 @@ With AVX2, a 7x7 map of noise on a Sapphire Rapids (minima; np.copyto 190 us, 17
 looked up (518 in 16 bits), 354 interpolated; 3840x2160 3830 (4510), 2640. Tried instead for the
 lookups: eight indices to a load, 5 % less; indices in float32, 20 % more; half of a row's blend
 between the lookups of the other, 10 % less here and twice as much elsewhere.
+
+A processor that looks up 64 indices at once (`lookups`) goes from the map to the painted picture in
+registers (`paint_at_once`). AMD Zen 5 (np.copyto 42 us, 910): 1280x720 110 us looked up (285 in
+AVX2), 117 interpolated (170); 3840x2160 1250 (2770), 1760 (1850). Interpolating gains nothing more
+there, but what comes out must not depend on the processor. The tables of 256 bytes, in registers
+and from whole cache lines, were half of that gain: loaded for every 64 pixels, 146 us.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from onnxcam.kernels import lanes
+from onnxcam.kernels import lanes, lookups
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
 from onnxcam.kernels.map_rows import (
@@ -33,6 +39,7 @@ from onnxcam.kernels.map_rows import (
     quantise,
     stretch_row,
 )
+from onnxcam.kernels.paint_at_once import paint_at_once
 from onnxcam.kernels.paint_bytes import (
     ADD,
     COVER,
@@ -45,32 +52,15 @@ from onnxcam.kernels.paint_bytes import (
     weigh,
 )
 from onnxcam.kernels.paint_row import paint_row, to_rgb
+from onnxcam.kernels.pick_words import fill_entries, pick
 from onnxcam.kernels.rows_between import find_reach, paint_between, paint_one
 
 STRIP = 512  # pixels; its work space is 10 KB
-COLORS = 4 * STRIP + 36  # lanes of a strip, and what may be written or read behind them
+COLORS = 4 * STRIP + 64  # lanes of a strip, and what may be written or read behind them
 SCALE = 255.0 * 128.0  # rows of the map that indices are made from are in 128ths of an index
 DIFFERENCE, BACKGROUND = 2, 3  # places in `levels`; 0 and 1 are for the map's even and odd rows
 WORTH_GROUPS = 1 << 17  # pixels: with fewer, to find out where to interpolate takes as long
 ROWS_OF_PAIR = 12  # likewise, from one row of the map to the next
-
-
-@part
-def fill_entries(table: Any, alpha: float, blend: int, zero: int, entries: Any) -> None:
-    """Colour times weight in 64ths, four of 16 bits an entry; then the picture's weights.
-
-    The fourth is for pictures with an alpha channel, which is kept.
-    """
-    for i in range(256):
-        weight = 1.0 if blend == COVER else alpha
-        if blend == FOLLOW:
-            weight = alpha * abs(i - zero) / max(zero, 255 - zero)
-        rest = 16384 if blend == ADD else int((1.0 - weight) * 16384.0 + 0.5)
-        color = 32 << 48
-        for c in range(3):
-            color |= (int(int(table[i, c]) * weight * 64.0 + 0.5) + 32) << (16 * c)
-        entries[i] = color
-        entries[256 + i] = rest | rest << 16 | rest << 32 | 16384 << 48
 
 
 @part
@@ -114,22 +104,6 @@ def find_indices(
 
 
 @part
-def pick(
-    indices: Any, count: int, entries: Any, first: int, channels: int, out: Any, at: int
-) -> None:
-    """The entries of `count` indices, one behind the other, at ``out[at]`` and so on.
-
-    With the number of channels as a constant the loops take 20 % less.
-    """
-    if channels == 3:
-        for x in range(count):
-            lanes.copy_entry(entries, first + int(indices[x]), out, at + 3 * x)
-    else:
-        for x in range(count):
-            lanes.copy_entry(entries, first + int(indices[x]), out, at + 4 * x)
-
-
-@part
 def color_row(
     levels: Any,
     base: int,
@@ -137,6 +111,7 @@ def color_row(
     width: int,
     channels: int,
     entries: Any,
+    tables: Any,
     indices: Any,
     ends: Any,
     at: int,
@@ -146,7 +121,7 @@ def color_row(
     for x in range(0, width, STRIP):
         count = min(STRIP, width - x)
         find_indices(levels, base * length + x, DIFFERENCE * length + x, fraction, count, indices)
-        pick(indices, count, entries, 0, channels, ends, at + x * channels)
+        pick(indices, count, entries, tables, 0, channels, ends, at + x * channels)
 
 
 @part
@@ -157,6 +132,7 @@ def paint_looked_up(
     base: int,
     fraction: int,
     entries: Any,
+    tables: Any,
     blend: int,
     look: Any,
     indices: Any,
@@ -168,10 +144,17 @@ def paint_looked_up(
     """The row y, every pixel's colour looked up, in bytes; see `paint_colored`."""
     width, channels, length = picture.shape[1], out.shape[2], levels.shape[1]
     source, target = y * picture.strides[0], y * out.strides[0]
-    for x in range(0, width, STRIP):
+    done = 0
+    if lookups.at_once() and picture.shape[2] == 3:
+        done = width // 64 * 64
+        paint_at_once(
+            picture, source, done, levels, base * length, DIFFERENCE * length, lanes.fill(fraction),
+            tables, blend, look, out, target,
+        )  # fmt: skip
+    for x in range(done, width, STRIP):
         count = min(STRIP, width - x)
         find_indices(levels, base * length + x, DIFFERENCE * length + x, fraction, count, indices)
-        pick_bytes(indices, count, entries, channels, colors)
+        pick_bytes(indices, count, entries, tables, channels, colors)
         n, k = count * channels, x * channels
         if picture.shape[2] == 1:
             to_rgb(picture, source + x, count, rgb)
@@ -190,6 +173,7 @@ def paint_exact(
     base: int,
     fraction: int,
     entries: Any,
+    tables: Any,
     follow: bool,
     indices: Any,
     colors: Any,
@@ -204,9 +188,9 @@ def paint_exact(
     for x in range(0, width, STRIP):
         count = min(STRIP, width - x)
         find_indices(levels, base * length + x, DIFFERENCE * length + x, fraction, count, indices)
-        pick(indices, count, entries, 0, channels, colors, 0)
+        pick(indices, count, entries, tables, 0, channels, colors, 0)
         if follow:
-            pick(indices, count, entries, 256, channels, shares, 0)
+            pick(indices, count, entries, tables, 256, channels, shares, 0)
         n, k = count * channels, x * channels
         if picture.shape[2] == 1:
             to_rgb(picture, source + x, count, rgb)
@@ -248,27 +232,29 @@ def overlay_colors(
             distance of the index from that of b, divided by the largest one); 3 the colour alone.
         bicubic: 1 for bicubic enlarging, 0 for bilinear.
         out: uint8 [H, W, 3], or [H, W, 4] for RGBA, alpha as in the picture; may be the picture.
-        work: int64 [8 W + w + 3200], work space.
+        work: int64 [8 W + w + 4500], work space.
     """
     h = values.shape[0]
     height, width, channels = picture.shape[0], picture.shape[1], out.shape[2]
     x0, x1 = first_inside(left, width), first_inside(right, width)
     y0, y1 = first_inside(top, height), first_inside(bottom, height)
-    length, columns = width + 128, values.shape[1] + 4
+    length, columns = (width + 191) // 64 * 64, values.shape[1] + 4
     entries, at = work[0:512], 512
     colors, at = lanes.carve_uint16(work, at, 1, COLORS)[0], at + COLORS // 4
     shares, at = lanes.carve_uint16(work, at, 1, COLORS)[0], at + COLORS // 4
     indices, at = lanes.carve_uint8(work, at, 1, STRIP)[0], at + STRIP // 8
-    tail, at = lanes.carve_uint8(work, at, 1, 32)[0], at + 4
+    tail, at = lanes.carve_uint8(work, at, 1, 64)[0], at + 8
+    tables, at = lanes.carve_uint8(work, at, 1, 3 * 256)[0], at + 96
+    wide, at = lanes.carve_uint8(work, at, 1, 12 * 256)[0], at + 384
     found, at = lanes.carve_uint16(work, at, 1, 32)[0], at + 8
-    tries, at = lanes.carve_uint16(work, at, 1, 4)[0], at + 1
+    tries, at = lanes.carve_uint16(work, at, 1, 4)[0], at + 8
     rgb, at = lanes.carve_uint8(work, at, 1, 3 * STRIP)[0], at + 3 * STRIP // 8
     small, at = lanes.carve_int32(work, at, 1, 256)[0], at + 128
     picked, at = lanes.carve_uint8(work, at, 1, 4 * STRIP + 64)[0], at + STRIP // 2 + 8
     weights, at = lanes.carve_float32(work, at, 4, length), at + 2 * length
     rows_of, at = lanes.carve_float32(work, at, 5, length), at + (5 * length + 1) // 2
     levels, at = lanes.carve_uint16(work, at, 4, length), at + length
-    ends, at = lanes.carve_uint16(work, at, 2, 4 * width + 64), at + 2 * width + 32
+    ends, at = lanes.carve_uint16(work, at, 2, 4 * length), at + 2 * length
     starts, at = lanes.carve_int32(work, at, 1, length)[0], at + (length + 1) // 2
     edges, at = lanes.carve_int32(work, at, 1, columns)[0], at + (columns + 1) // 2
     spare = lanes.carve_float32(work, at, 1, columns)[0]
@@ -284,10 +270,10 @@ def overlay_colors(
     ratio, look = weigh(alpha, blend)
     in_bytes = blend in (ADD, COVER) or (blend == MIX and alpha <= LARGEST_ALPHA)
     if in_bytes:
-        fill_bytes(table, ratio, small)
+        fill_bytes(table, ratio, small, tables)
     if grouped or not in_bytes:
-        fill_entries(table, alpha, blend, int(background * 255.0), entries)
-        for k in range(32):
+        fill_entries(table, alpha, blend, int(background * 255.0), entries, wide)
+        for k in range(64):
             lanes.copy_entry(entries, 256, shares, k // channels * channels)
     for x in range(length):
         levels[BACKGROUND, x] = int(background * SCALE + 0.5)
@@ -335,13 +321,13 @@ def overlay_colors(
             if held_row != group:
                 base, fraction = nearest_level(position(group, top, bottom, h), j, h)
                 color_row(
-                    levels, base, fraction, width, channels, entries, indices, ends,
+                    levels, base, fraction, width, channels, entries, wide, indices, ends,
                     which * size,
                 )  # fmt: skip
             held_row = group + rows
             base, fraction = nearest_level(position(held_row, top, bottom, h), j, h)
             color_row(
-                levels, base, fraction, width, channels, entries, indices, ends,
+                levels, base, fraction, width, channels, entries, wide, indices, ends,
                 (1 - which) * size,
             )  # fmt: skip
             above, under = which * size, (1 - which) * size
@@ -361,12 +347,12 @@ def overlay_colors(
             continue
         if in_bytes:
             paint_looked_up(
-                picture, y, levels, base, fraction, small, blend, look, indices, picked, rgb, out,
-                tail,
+                picture, y, levels, base, fraction, small, tables, blend, look, indices, picked,
+                rgb, out, tail,
             )  # fmt: skip
         else:
             paint_exact(
-                picture, y, levels, base, fraction, entries, blend == FOLLOW, indices, colors,
-                shares, rgb, out, tail,
+                picture, y, levels, base, fraction, entries, wide, blend == FOLLOW, indices,
+                colors, shares, rgb, out, tail,
             )  # fmt: skip
         y += 1

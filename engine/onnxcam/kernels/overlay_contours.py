@@ -136,8 +136,8 @@ def overlay_contours(
     height, width, channels = picture.shape[0], picture.shape[1], out.shape[2]
     x0, x1 = first_inside(left, width), first_inside(right, width)
     y0, y1 = first_inside(top, height), first_inside(bottom, height)
-    span, columns, lanes_of_row = width + 128, values.shape[1] + 4, 4 * width + 32
-    tail, at = lanes.carve_uint8(work, 0, 1, 32)[0], 4
+    span, columns, lanes_of_row = width + 128, values.shape[1] + 4, 4 * width + 64
+    tail, at = lanes.carve_uint8(work, 0, 1, 64)[0], 8
     heat, at = lanes.carve_uint16(work, at, 1, lanes_of_row)[0], at + lanes_of_row // 4
     shares, at = lanes.carve_uint16(work, at, 1, lanes_of_row)[0], at + lanes_of_row // 4
     weights, at = lanes.carve_float32(work, at, 4, span), at + 2 * span

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnxcam.kernels import byte_lanes, lanes
+from onnxcam.kernels import byte_lanes, lanes, lookups
 from onnxcam.kernels._inline import part
 from onnxcam.kernels.paint_row import copy_bytes
+from onnxcam.kernels.pick_at_once import pick_bytes_at_once, split_entries
 
 MIX, ADD, FOLLOW, COVER = 0, 1, 2, 3  # what `blend` says, to `overlay_colors`, too
 LARGEST_ALPHA = 0.5  # of MIX: beyond it what rounds a colour shows
@@ -45,19 +46,28 @@ def weigh(alpha: float, blend: int) -> tuple[float, Any]:
 
 
 @part
-def fill_bytes(table: Any, ratio: float, entries: Any) -> None:
-    """The colours [256, 3] times `ratio`, rounded: three bytes of 32 bits an entry, the last 0."""
+def fill_bytes(table: Any, ratio: float, entries: Any, tables: Any) -> None:
+    """The colours [256, 3] times `ratio`, rounded: three bytes of 32 bits an entry, the last 0.
+
+    Or three tables of bytes, too, where `lookups` reads from them.
+    """
     for i in range(256):
         color = 0
         for c in range(3):
             color |= int(int(table[i, c]) * ratio + 0.5) << (8 * c)
         entries[i] = color
+    if lookups.at_once():
+        split_entries(entries, 0, 3, 8, tables, 0)
 
 
 @part
-def pick_bytes(indices: Any, count: int, entries: Any, channels: int, out: Any) -> None:
-    """The entries of `count` indices, one behind the other (and one byte more)."""
-    if channels == 3:
+def pick_bytes(
+    indices: Any, count: int, entries: Any, tables: Any, channels: int, out: Any
+) -> None:
+    """The entries of `count` indices, one behind the other (and up to 192 bytes more)."""
+    if channels == 3 and lookups.at_once():
+        pick_bytes_at_once(indices, count, tables, out)
+    elif channels == 3:
         for x in range(count):
             byte_lanes.copy_entry(entries, int(indices[x]), out, 3 * x)
     else:
@@ -69,23 +79,26 @@ def pick_bytes(indices: Any, count: int, entries: Any, channels: int, out: Any) 
 def block(
     picture: Any,
     start: int,
-    colors: Any,
-    k: int,
+    color: Any,
     blend: int,
     channels: int,
     look: Any,
+    half: int,
     out: Any,
     at: int,
 ) -> None:
-    """32 bytes; `look` are the pair and the factor of `byte_lanes.mix`."""
-    under, color = byte_lanes.load(picture, start), byte_lanes.load(colors, k)
+    """64 bytes, or with `half` 32; `look` are the pair and the factor of `byte_lanes.mix`."""
+    under = byte_lanes.load_half(picture, start) if half else byte_lanes.load(picture, start)
     if blend == MIX:
         color = byte_lanes.mix(under, color, look[0], look[1])
     elif blend == ADD:
         color = byte_lanes.add_clipped(under, color)
     if channels == 4:
         color = byte_lanes.with_fourths(color, under)
-    byte_lanes.store(out, at, color)
+    if half:
+        byte_lanes.store_half(out, at, color)
+    else:
+        byte_lanes.store(out, at, color)
 
 
 @part
@@ -102,12 +115,18 @@ def row_of_blocks(
     tail: Any,
 ) -> None:
     """As `paint_colored`, whose loop this is."""
-    whole = count // 32 * 32
-    for k in range(0, whole, 32):
-        block(picture, start + k, colors, k, blend, channels, look, out, at + k)
+    whole = count // 64 * 64
+    for k in range(0, whole, 64):
+        color = byte_lanes.load(colors, k)
+        block(picture, start + k, color, blend, channels, look, 0, out, at + k)
+    if count - whole >= 32:
+        color = byte_lanes.load(colors, whole)
+        block(picture, start + whole, color, blend, channels, look, 1, out, at + whole)
+        whole += 32
     if whole < count:
+        color = byte_lanes.load(colors, whole)
         copy_bytes(picture, start + whole, count - whole, tail, 0)
-        block(tail, 0, colors, whole, blend, channels, look, tail, 0)
+        block(tail, 0, color, blend, channels, look, 1, tail, 0)
         copy_bytes(tail, 0, count - whole, out, at + whole)
 
 
@@ -128,7 +147,7 @@ def paint_colored(
 
     Args:
         picture, out: uint8 rows; may be the same memory, if `start` is `at`.
-        colors: uint8, from its beginning; 32 bytes behind them are read.
+        colors: uint8, from its beginning; 64 bytes behind them are read.
         blend: MIX, ADD or COVER.
         channels: 3, or 4: then every fourth byte stays the picture's.
         look: two lanes, the pair and the factor of `byte_lanes.mix`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnxcam.kernels import lanes
+from onnxcam.kernels import byte_lanes, lanes
 from onnxcam.kernels._inline import part
 
 
@@ -34,34 +34,59 @@ def paint_row(
 
     Args:
         picture, out: uint8 rows; may be the same memory, if `start` is `at`.
-        weights: uint16, 16384 for a whole; with `step` 1 one for each byte, with `step` 0 the
-            same 32 over and over.
+        weights: uint16, 16384 for a whole; with `step` 1 one for each byte, with `step` 0 those
+            of four bytes, over and over, 32 of them.
         heat: uint16, one for each byte, in 64ths, 32 included for rounding. The sum must stay
             below 32768; a result above 255 becomes 255.
-        tail: uint8 [32], work space: the last bytes go through it so that nothing is read or
+        tail: uint8 [64], work space: the last bytes go through it so that nothing is read or
             written behind them.
     """
-    whole, share = count // 32 * 32, lanes.cross(lanes.load(weights, 0))
-    if step == 0:  # a loop of its own, in which the weights stay in registers
-        for k in range(0, whole, 32):
-            paint_block(picture, start + k, share, heat, k, out, at + k)
+    whole = count // 64 * 64
+    if step == 0:
+        for k in range(0, whole, 64):
+            weight = lanes.load(weights, 0)  # here for the sake of `lanes.multiply_high`
+            share, color = (weight, weight), load_eights(heat, k)
+            byte_lanes.store(
+                out, at + k, mix_eights(byte_lanes.load(picture, start + k), share, color)
+            )
     else:
-        for k in range(0, whole, 32):
-            share = lanes.cross(lanes.load(weights, k))
-            paint_block(picture, start + k, share, heat, k, out, at + k)
+        for k in range(0, whole, 64):
+            share, color = load_eights(weights, k), load_eights(heat, k)
+            byte_lanes.store(
+                out, at + k, mix_eights(byte_lanes.load(picture, start + k), share, color)
+            )
     if whole < count:
-        share = lanes.cross(lanes.load(weights, whole * step))
+        weight = lanes.load(weights, 0)
+        share, color = (weight, weight), load_eights(heat, whole)
+        if step == 1:
+            share = load_eights(weights, whole)
         copy_bytes(picture, start + whole, count - whole, tail, 0)
-        paint_block(tail, 0, share, heat, whole, tail, 0)
+        byte_lanes.store(tail, 0, mix_eights(byte_lanes.load(tail, 0), share, color))
         copy_bytes(tail, 0, count - whole, out, at + whole)
 
 
 @part
-def paint_block(picture: Any, start: int, share: Any, heat: Any, k: int, out: Any, at: int) -> None:
-    """32 bytes of a row; `share` are their weights in the order `CROSSED`."""
-    under = lanes.multiply_high(lanes.widen_crossed(picture, start, lanes.fill(0)), share)
-    mixed = lanes.add(under, lanes.cross(lanes.load(heat, k)))
-    lanes.narrow_crossed(out, at, lanes.right_signed(mixed, 6))
+def load_eights(values: Any, at: int) -> Any:
+    """64 numbers of 16 bits: of every 16 the lower eight, and the upper ones."""
+    x, y = lanes.load(values, at), lanes.load(values, at + 32)
+    return byte_lanes.lower_eights(x, y), byte_lanes.upper_eights(x, y)
+
+
+@part
+def added(x: Any, y: Any) -> Any:
+    """The sum, of lanes in two parts."""
+    return lanes.add(x[0], y[0]), lanes.add(x[1], y[1])
+
+
+@part
+def mix_eights(under: Any, weights: Any, color: Any) -> Any:
+    """``(weights * under + color) / 64`` of 64 bytes; the others in two parts."""
+    zero = lanes.fill(0)
+    lower = lanes.multiply_high(byte_lanes.widen_lower(under, zero), weights[0])
+    upper = lanes.multiply_high(byte_lanes.widen_upper(under, zero), weights[1])
+    lower = lanes.right_signed(lanes.add(lower, color[0]), 6)
+    upper = lanes.right_signed(lanes.add(upper, color[1]), 6)
+    return byte_lanes.clip_eights(lower, upper)
 
 
 @part

@@ -17,13 +17,13 @@ import numpy as np
 
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
-from onnxcam.kernels.byte_lanes import load, store
 from onnxcam.kernels.pixel_lanes import (
     BITS,
     HALF_BITS,
     add_products,
     close_up,
     levels,
+    load,
     pack,
     pixels_01,
     pixels_23,
@@ -34,6 +34,7 @@ from onnxcam.kernels.pixel_lanes import (
     quarter_2,
     quarter_3,
     spread,
+    store,
     store_above,
     store_below,
     two_rows,

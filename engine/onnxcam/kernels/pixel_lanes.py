@@ -27,7 +27,6 @@ from numba.core.datamodel import models
 from numba.extending import register_model
 
 from onnxcam.kernels import instructions, lanes
-from onnxcam.kernels.byte_lanes import byte_lanes_type
 from onnxcam.kernels.instructions import picked
 
 BITS = 22  # of a weight's fraction: Pillow's
@@ -42,6 +41,11 @@ _compiles_to = lanes.compiles_to
 _PAIR = (0, 3, 1, 4, 2, 5, None, None)
 
 
+class _BytesType(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(name="Lanes32xUint8")
+
+
 class _PairsType(types.Type):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(name="Lanes16xInt16")
@@ -50,6 +54,11 @@ class _PairsType(types.Type):  # type: ignore[misc]
 class _SumsType(types.Type):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(name="Lanes8xInt32")
+
+
+class _BytesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _BYTES)
 
 
 class _PairsModel(models.PrimitiveModel):  # type: ignore[misc]
@@ -62,7 +71,8 @@ class _SumsModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, _SUMS)
 
 
-_pairs, _sums = _PairsType(), _SumsType()
+_bytes, _pairs, _sums = _BytesType(), _PairsType(), _SumsType()
+register_model(_BytesType)(_BytesModel)
 register_model(_PairsType)(_PairsModel)
 register_model(_SumsType)(_SumsModel)
 _Memory = (types.Array, types.Integer)
@@ -123,6 +133,18 @@ def _pack(builder: Any, *sums: Any) -> Any:
     return instructions.call(builder, instructions.PACK, _packed, sums)
 
 
+@_compiles_to(lambda builder, pointer: lanes.load_vector(builder, pointer, _BYTES), _Memory, _bytes)
+def load(array: Any, at: int) -> Any:
+    """32 elements of a uint8 array from the element `at` in memory."""
+    return lanes.flat(array)[at : at + 32].copy()
+
+
+@_compiles_to(lanes.store_vector, (*_Memory, _bytes), types.none)
+def store(array: Any, at: int, x: Any) -> None:
+    """The opposite of `load`."""
+    lanes.flat(array)[at : at + 32] = x
+
+
 @_compiles_to(lambda builder: _constant(0), (), _sums)
 def zeros() -> Any:
     """Eight zeros, int32."""
@@ -135,7 +157,7 @@ def place(places: Any, at: int) -> Any:
     return places[at]
 
 
-@_compiles_to(_two_rows, (*_Memory, *_Memory), byte_lanes_type)
+@_compiles_to(_two_rows, (*_Memory, *_Memory), _bytes)
 def two_rows(above: Any, p: int, below: Any, q: int) -> Any:
     """16 bytes each of two rows, uint8, from the elements `p` and `q` on.
 
@@ -170,7 +192,7 @@ def levels(high: Any, low: Any) -> Any:
     return sums >> np.int32(BITS)
 
 
-@_compiles_to(_pack, (_sums,) * 4, byte_lanes_type)
+@_compiles_to(_pack, (_sums,) * 4, _bytes)
 def pack(a: Any, b: Any, c: Any, d: Any) -> Any:
     """The first four of each, then the second four of each, clipped to bytes."""
     found = np.stack([a, b, c, d]).reshape(4, 2, 4).swapaxes(0, 1)
@@ -189,7 +211,7 @@ def _two_pixels(first: int) -> Callable[..., Any]:
         each = [byte for at in places for byte in (at, zero)]  # the upper half is zero
         return builder.bitcast(picked(builder, rows, _constant(0, _BYTES), each), _PAIRS)
 
-    @_compiles_to(build, (byte_lanes_type,), _pairs)
+    @_compiles_to(build, (_bytes,), _pairs)
     def two_pixels(rows: Any) -> Any:
         return np.append(rows, np.uint8(0))[places].astype(np.int16)
 
@@ -212,14 +234,14 @@ def _store_half(half: int) -> Callable[..., Any]:
         part = picked(builder, rows, rows, range(READ * half, READ * half + READ))
         lanes.store_vector(builder, pointer, part)
 
-    @_compiles_to(build, (*_Memory, byte_lanes_type), types.none)
+    @_compiles_to(build, (*_Memory, _bytes), types.none)
     def store(out: Any, at: int, rows: Any) -> None:
         out[at : at + READ] = rows[READ * half : READ * half + READ]
 
     return store
 
 
-@_compiles_to(_closed_up, (byte_lanes_type,), byte_lanes_type)
+@_compiles_to(_closed_up, (_bytes,), _bytes)
 def close_up(pixels: Any) -> Any:
     """Of each row's four pixels without their fourth bytes; four zeros behind them."""
     found = pixels.reshape(2, 4, 4)[..., :3].reshape(2, 12)
@@ -244,7 +266,7 @@ def _quarter(part: int) -> Callable[..., Any]:
         mixed = picked(builder, pairs, zero, [at + k for at in second for k in (0, 32)])
         return builder.bitcast(mixed, _PAIRS)
 
-    @_compiles_to(build, (byte_lanes_type,) * 2, _pairs)
+    @_compiles_to(build, (_bytes,) * 2, _pairs)
     def quarter(above: Any, below: Any) -> Any:
         columns = [16 * half + 4 * part + k for half in (0, 1) for k in range(4)]
         return np.stack([above[columns], below[columns]], axis=1).astype(np.int16).reshape(-1)

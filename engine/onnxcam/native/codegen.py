@@ -116,11 +116,24 @@ def _parsed(text: str, target: Target, features: str, machine: Any) -> Any:
 
     text = re.sub(r"^target (datalayout|triple) = .*$", "", text, flags=re.M)
     for name, build in instructions.bodies(target.triple, features):
-        plain = rf"^define linkonce_odr <[^>]*> @\"?{re.escape(name)}\"?\(.*?^\}}$"
+        plain = rf"^define linkonce_odr (?:<[^>]*>|i1) @\"?{re.escape(name)}\"?\(.*?^\}}$"
         body = instructions.source(name, build)
         text = re.sub(plain, lambda _, body=body: body, text, flags=re.M | re.S)  # type: ignore[misc]
+    text = _declared_once(text)
     head = f'target datalayout = "{machine.target_data}"\ntarget triple = "{target.triple}"\n'
     return llvm.parse_assembly(head + text)
+
+
+def _declared_once(text: str) -> str:
+    """Without the second declaration of an intrinsic that several bodies have brought along."""
+    seen: set[str] = set()
+
+    def unless_seen(found: re.Match[str]) -> str:
+        line = "" if found[1] in seen else found[0]
+        seen.add(found[1])
+        return line
+
+    return re.sub(r'^declare [^@]*@"?([\w.$]+)"?\(.*$', unless_seen, text, flags=re.M)
 
 
 def _export(module: Any, names: Mapping[str, str], target: Target, hidden: bool) -> None:

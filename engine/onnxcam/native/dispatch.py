@@ -17,8 +17,9 @@ from onnxcam.native.targets import Target
 
 _BEST_OF_ONE = "static int32_t best(void) { return 0; }\n"
 # AVX2 needs the processor (leaf 7, EBX bit 5) and an operating system that saves the registers
-# (leaf 1, ECX bits 27 and 28; XCR0 bits 1 and 2). `__builtin_cpu_supports` would be shorter, but
-# is a constructor of the compiler's run-time library.
+# (leaf 1, ECX bits 27 and 28; XCR0 bits 1 and 2); AVX-512 likewise (EBX bits 16, 17, 30 and 31: F,
+# DQ, BW and VL; ECX bit 1: VBMI; XCR0 bits 5 to 7, too). `__builtin_cpu_supports` would be shorter,
+# but is a constructor of the compiler's run-time library.
 _BEST_OF_X86 = """#include <cpuid.h>
 
 static int32_t best(void) {
@@ -27,7 +28,8 @@ static int32_t best(void) {
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     if ((low & 6u) != 6u || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
-    return (int32_t)(b >> 5 & 1u);
+    if (!(b >> 5 & 1u)) return 0;
+    return (low & 0xe6u) == 0xe6u && (b & 0xc0030000u) == 0xc0030000u && (c & 2u) ? 2 : 1;
 }
 """
 _CHOICE = """

@@ -56,7 +56,7 @@ ONNXCAM_API const char *{PREFIX}version(void);
 /* Which table and which sources the library was made from; for the Python package. */
 ONNXCAM_API const char *{PREFIX}build_id(void);
 
-/* The variant in use: 0 is the plainest (on x86-64: SSE2), 1 the next (AVX2). It is chosen by what
+/* The variant in use: 0 is the plainest (on x86-64: SSE2; 1 AVX2, 2 AVX-512). It is chosen by what
  * the processor offers, and changes the speed, never a result. */
 ONNXCAM_API int32_t {PREFIX}variant(void);
 

@@ -63,7 +63,7 @@ class Library:
 
     @property
     def variant(self) -> int:
-        """Which variant runs: 0 is the plainest; on x86-64 1 is AVX2."""
+        """Which variant runs: 0 is the plainest; on x86-64 1 is AVX2, 2 AVX-512."""
         return int(self._library[PREFIX + "variant"]())
 
     def set_variant(self, number: int) -> None:

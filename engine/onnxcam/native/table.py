@@ -234,7 +234,7 @@ TABLE: tuple[Kernel, ...] = (
     _overlay(
         "overlay_colors",
         (1, 4),
-        "8 * width + map_width + 3200",
+        "8 * width + map_width + 4500",
         _BACKGROUND,
         _TABLE,
         Number("alpha", "float64", 0.0, 1.0, "weight of the colours"),
@@ -244,7 +244,7 @@ TABLE: tuple[Kernel, ...] = (
     _overlay(
         "overlay_jet",
         (1, 3),
-        "7 * width + map_width + 1100",
+        "7 * width + map_width + 1600",
         _BACKGROUND,
         Number("alpha", "float64", 0.0, 0.5, "weight of the colours"),
         Number("bgr", "int32", 0, 1, "1 where blue is the first channel"),

@@ -30,7 +30,10 @@ class Target:
     size_bits: int = 64
 
 
-_X86 = (("sse2", ""), ("avx2", "+avx2"))
+# With VBMI, which Intel has had since 2019 (Ice Lake) and AMD since 2022 (Zen 4). 1280x720 on an
+# AMD Zen 5: JET 88 us instead of 130, turbo 110 instead of 285.
+_AVX512 = "+avx2,+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx512vbmi"
+_X86 = (("sse2", ""), ("avx2", "+avx2"), ("avx512", _AVX512))
 # ONNX Runtime's own WebAssembly asks for SIMD too. 451x300 pixels with it and without: JET 1.1 and
 # 3.5 ms; and the library is two thirds of the size.
 _WASM = (("simd128", "+simd128"),)
