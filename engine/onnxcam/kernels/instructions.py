@@ -152,10 +152,10 @@ def _by_sse2(builder: Any, x: Any, factor: Any) -> Any:
 
 def _by_avx2(builder: Any, picture: Any, colors: Any, pair: Any, factor: Any) -> Any:
     """Bytes of picture and colours side by side; AVX2 does all of this 16 bytes at a time."""
-    sixteen, bytes = vector(_I16, 16), vector(_I8, 32)
+    sixteen, register = vector(_I16, 16), vector(_I8, 32)
     # The same number in every lane: half of them will do.
     weights, scale = (picked(builder, each, each, range(16)) for each in (pair, factor))
-    weights = builder.bitcast(weights, bytes)
+    weights = builder.bitcast(weights, register)
     halves = []
     for half in (0, 32):
         parts = []
@@ -164,7 +164,7 @@ def _by_avx2(builder: Any, picture: Any, colors: Any, pair: Any, factor: Any) ->
             mixed = picked(builder, picture, colors, (at + k for at in places for k in (0, 64)))
             total = _intrinsic(builder, "llvm.x86.avx2.pmadd.ub.sw", sixteen, (mixed, weights))
             parts.append(_intrinsic(builder, "llvm.x86.avx2.pmul.hr.sw", sixteen, (total, scale)))
-        halves.append(_intrinsic(builder, "llvm.x86.avx2.packuswb", bytes, parts))
+        halves.append(_intrinsic(builder, "llvm.x86.avx2.packuswb", register, parts))
     return joined(builder, halves)
 
 
