@@ -63,10 +63,6 @@ class Engine:
         contract: Contract | None = None,
         session_options: Any = None,
     ) -> None:
-        # Before the other imports begin: two at once wait for each other. 225 ms instead of 235
-        # from the start of a process to an overlay.
-        import onnxruntime  # noqa: F401
-
         with importing():
             session = Session(model, providers, threads, session_options)
         from onnxcam.attribution import check_method

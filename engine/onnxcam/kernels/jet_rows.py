@@ -6,7 +6,7 @@ from typing import Any
 
 from onnxcam.kernels import byte_lanes, lanes
 from onnxcam.kernels._inline import part
-from onnxcam.kernels.paint_row import added, copy_bytes
+from onnxcam.kernels.paint_row import added, copy_bytes, load_block, store_block
 
 DIFFERENCE = 2  # of two rows of the map: its place in `slopes`
 
@@ -33,12 +33,8 @@ def paint_block(
     lie from there to level 255.
     """
     color = byte_lanes.smaller(byte_lanes.subtract_to_zero(color, look[2]), look[3])
-    if half:
-        under = byte_lanes.load_half(picture, start)
-        byte_lanes.store_half(out, at, byte_lanes.mix(under, color, look[0], look[1]))
-    else:
-        under = byte_lanes.load(picture, start)
-        byte_lanes.store(out, at, byte_lanes.mix(under, color, look[0], look[1]))
+    under = load_block(picture, start, half)
+    store_block(out, at, half, byte_lanes.mix(under, color, look[0], look[1]))
 
 
 @part

@@ -43,7 +43,6 @@ lanes_type = _LanesType()
 _I1, _I8, _I16, _I32 = (ir.IntType(bits) for bits in (1, 8, 16, 32))
 _VECTOR = ir.VectorType(_I16, LANES)
 _WIDE = ir.VectorType(_I32, LANES)
-_BYTES = ir.VectorType(_I8, LANES)
 
 
 @register_model(_LanesType)
@@ -147,10 +146,6 @@ def clipped_bytes(builder: Any, lanes: Any) -> Any:
     return builder.trunc(clipped, ir.VectorType(_I8, kind.count))
 
 
-def _narrow(builder: Any, pointer: Any, lanes: Any) -> None:
-    store_vector(builder, pointer, clipped_bytes(builder, lanes))
-
-
 def narrowed(builder: Any, lanes: Any) -> Any:
     """Lanes in the order `CROSSED` as clipped bytes in that of memory."""
     found = clipped_bytes(builder, lanes)
@@ -209,12 +204,6 @@ def load_8(table: Any, at: int) -> Any:
 def store(array: Any, at: int, lanes: Any) -> None:
     """The opposite of `load`."""
     flat(array)[at : at + LANES] = lanes.view(array.dtype)
-
-
-@compiles_to(_narrow, (*_Memory, lanes_type), types.none)
-def store_clipped(array: Any, at: int, lanes: Any) -> None:
-    """32 signed lanes as 32 bytes, clipped to 0..255."""
-    flat(array)[at : at + LANES] = lanes.view(np.int16).clip(0, 255)
 
 
 @compiles_to(_copy_8, (*_Memory, *_Memory), types.none)

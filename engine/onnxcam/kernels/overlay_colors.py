@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnxcam.kernels import lanes, lookups
+from onnxcam.kernels import byte_lanes, lanes, lookups
 from onnxcam.kernels._inline import part
 from onnxcam.kernels._jit import kernel
 from onnxcam.kernels.map_rows import (
@@ -52,6 +52,7 @@ from onnxcam.kernels.paint_bytes import (
     weigh,
 )
 from onnxcam.kernels.paint_row import paint_row, to_rgb
+from onnxcam.kernels.pick_at_once import indices_of
 from onnxcam.kernels.pick_words import fill_entries, pick
 from onnxcam.kernels.rows_between import find_reach, paint_between, paint_one
 
@@ -95,12 +96,10 @@ def level_pair(
 def find_indices(
     levels: Any, base: int, difference: int, fraction: int, count: int, out: Any
 ) -> None:
-    """``levels[base] + fraction * levels[difference]`` and so on, without its 128ths."""
+    """The indices of `count` pixels (and of up to 63 more); see `indices_of`."""
     share = lanes.fill(fraction)
-    for x in range(0, count, 32):
-        moved = lanes.multiply_high_signed(lanes.load(levels, difference + x), share)
-        value = lanes.add(lanes.load(levels, base + x), moved)
-        lanes.store_clipped(out, x, lanes.right(value, 7))
+    for x in range(0, count, 64):
+        byte_lanes.store(out, x, indices_of(levels, base + x, difference + x, share))
 
 
 @part
@@ -273,7 +272,7 @@ def overlay_colors(
         fill_bytes(table, ratio, small, tables)
     if grouped or not in_bytes:
         fill_entries(table, alpha, blend, int(background * 255.0), entries, wide)
-        for k in range(64):
+        for k in range(32):
             lanes.copy_entry(entries, 256, shares, k // channels * channels)
     for x in range(length):
         levels[BACKGROUND, x] = int(background * SCALE + 0.5)

@@ -12,7 +12,7 @@ from typing import Any
 
 from onnxcam.kernels import byte_lanes, lanes, lookups
 from onnxcam.kernels._inline import part
-from onnxcam.kernels.paint_row import copy_bytes
+from onnxcam.kernels.paint_row import copy_bytes, load_block, store_block
 from onnxcam.kernels.pick_at_once import pick_bytes_at_once, split_entries
 
 MIX, ADD, FOLLOW, COVER = 0, 1, 2, 3  # what `blend` says, to `overlay_colors`, too
@@ -88,17 +88,14 @@ def block(
     at: int,
 ) -> None:
     """64 bytes, or with `half` 32; `look` are the pair and the factor of `byte_lanes.mix`."""
-    under = byte_lanes.load_half(picture, start) if half else byte_lanes.load(picture, start)
+    under = load_block(picture, start, half)
     if blend == MIX:
         color = byte_lanes.mix(under, color, look[0], look[1])
     elif blend == ADD:
         color = byte_lanes.add_clipped(under, color)
     if channels == 4:
         color = byte_lanes.with_fourths(color, under)
-    if half:
-        byte_lanes.store_half(out, at, color)
-    else:
-        byte_lanes.store(out, at, color)
+    store_block(out, at, half, color)
 
 
 @part

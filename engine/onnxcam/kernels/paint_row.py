@@ -44,25 +44,43 @@ def paint_row(
     whole = count // 64 * 64
     if step == 0:
         for k in range(0, whole, 64):
-            weight = lanes.load(weights, 0)  # here for the sake of `lanes.multiply_high`
-            share, color = (weight, weight), load_eights(heat, k)
-            byte_lanes.store(
-                out, at + k, mix_eights(byte_lanes.load(picture, start + k), share, color)
-            )
+            share = lanes.load(weights, 0)  # here for the sake of `lanes.multiply_high`
+            paint_block(picture, start + k, (share, share), heat, k, out, at + k)
     else:
         for k in range(0, whole, 64):
-            share, color = load_eights(weights, k), load_eights(heat, k)
-            byte_lanes.store(
-                out, at + k, mix_eights(byte_lanes.load(picture, start + k), share, color)
-            )
+            paint_block(picture, start + k, load_eights(weights, k), heat, k, out, at + k)
     if whole < count:
-        weight = lanes.load(weights, 0)
-        share, color = (weight, weight), load_eights(heat, whole)
+        share = lanes.load(weights, 0)
+        shares = (share, share)
         if step == 1:
-            share = load_eights(weights, whole)
+            shares = load_eights(weights, whole)
         copy_bytes(picture, start + whole, count - whole, tail, 0)
-        byte_lanes.store(tail, 0, mix_eights(byte_lanes.load(tail, 0), share, color))
+        paint_block(tail, 0, shares, heat, whole, tail, 0)
         copy_bytes(tail, 0, count - whole, out, at + whole)
+
+
+@part
+def paint_block(
+    picture: Any, start: int, shares: Any, heat: Any, k: int, out: Any, at: int
+) -> None:
+    """64 bytes of a row; `shares` are their weights in two parts."""
+    under = byte_lanes.load(picture, start)
+    byte_lanes.store(out, at, mix_eights(under, shares, load_eights(heat, k)))
+
+
+@part
+def load_block(array: Any, at: int, half: int) -> Any:
+    """64 bytes of a row, or with `half` the first 32 of them."""
+    return byte_lanes.load_half(array, at) if half else byte_lanes.load(array, at)
+
+
+@part
+def store_block(array: Any, at: int, half: int, x: Any) -> None:
+    """The opposite of `load_block`."""
+    if half:
+        byte_lanes.store_half(array, at, x)
+    else:
+        byte_lanes.store(array, at, x)
 
 
 @part

@@ -28,6 +28,7 @@ from numba.extending import register_model
 
 from onnxcam.kernels import instructions, lanes
 from onnxcam.kernels.instructions import picked
+from onnxcam.kernels.lanes import constant
 
 BITS = 22  # of a weight's fraction: Pillow's
 HALF_BITS = 11  # of them in the lower of its halves
@@ -78,10 +79,6 @@ register_model(_SumsType)(_SumsModel)
 _Memory = (types.Array, types.Integer)
 
 
-def _constant(value: int, kind: Any = _SUMS) -> Any:
-    return ir.Constant(kind, [value] * kind.count)
-
-
 def _two_rows(builder: Any, above: Any, below: Any) -> Any:
     upper, lower = (lanes.load_vector(builder, each, _ROW) for each in (above, below))
     return picked(builder, upper, lower, range(2 * READ))
@@ -115,8 +112,8 @@ def _add_products(builder: Any, sums: Any, pixels: Any, weights: Any) -> Any:
 
 
 def _levels(builder: Any, high: Any, low: Any) -> Any:
-    sums = builder.add(builder.shl(high, _constant(HALF_BITS)), low)
-    return builder.ashr(builder.add(sums, _constant(1 << (BITS - 1))), _constant(BITS))
+    sums = builder.add(builder.shl(high, constant(HALF_BITS, _SUMS)), low)
+    return builder.ashr(builder.add(sums, constant(1 << (BITS - 1), _SUMS)), constant(BITS, _SUMS))
 
 
 def _packed(builder: Any, *sums: Any) -> Any:
@@ -124,7 +121,7 @@ def _packed(builder: Any, *sums: Any) -> Any:
     places = [at + k for k in (0, 4) for at in (0, 8, 16, 24)]
     found = picked(builder, left, right, [at + k for at in places for k in range(4)])
     for limit, beyond in ((0, "<"), (255, ">")):
-        bound = _constant(limit, found.type)
+        bound = constant(limit, found.type)
         found = builder.select(builder.icmp_signed(beyond, found, bound), bound, found)
     return builder.trunc(found, _BYTES)
 
@@ -145,7 +142,7 @@ def store(array: Any, at: int, x: Any) -> None:
     lanes.flat(array)[at : at + 32] = x
 
 
-@_compiles_to(lambda builder: _constant(0), (), _sums)
+@_compiles_to(lambda builder: constant(0, _SUMS), (), _sums)
 def zeros() -> Any:
     """Eight zeros, int32."""
     return np.zeros(PAIRED // 2, np.int32)
@@ -209,7 +206,7 @@ def _two_pixels(first: int) -> Callable[..., Any]:
 
     def build(builder: Any, rows: Any) -> Any:
         each = [byte for at in places for byte in (at, zero)]  # the upper half is zero
-        return builder.bitcast(picked(builder, rows, _constant(0, _BYTES), each), _PAIRS)
+        return builder.bitcast(picked(builder, rows, constant(0, _BYTES), each), _PAIRS)
 
     @_compiles_to(build, (_bytes,), _pairs)
     def two_pixels(rows: Any) -> Any:
@@ -226,7 +223,7 @@ _CLOSE = [row + 4 * pixel + c for row in (0, READ) for pixel in range(4) for c i
 def _closed_up(builder: Any, pixels: Any) -> Any:
     zeros = [2 * READ] * 4
     places = [*_CLOSE[:12], *zeros, *_CLOSE[12:], *zeros]
-    return picked(builder, pixels, _constant(0, _BYTES), places)
+    return picked(builder, pixels, constant(0, _BYTES), places)
 
 
 def _store_half(half: int) -> Callable[..., Any]:
@@ -262,7 +259,7 @@ def _quarter(part: int) -> Callable[..., Any]:
 
     def build(builder: Any, above: Any, below: Any) -> Any:
         pairs = picked(builder, above, below, [at + row for at in first for row in (0, 32)])
-        zero = _constant(0, _BYTES)
+        zero = constant(0, _BYTES)
         mixed = picked(builder, pairs, zero, [at + k for at in second for k in (0, 32)])
         return builder.bitcast(mixed, _PAIRS)
 

@@ -20,10 +20,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnxcam.kernels import byte_lanes, lanes
+from onnxcam.kernels import lanes
 from onnxcam.kernels._inline import part
 from onnxcam.kernels.map_rows import fraction_of
-from onnxcam.kernels.paint_row import added, copy_bytes, load_eights, mix_eights
+from onnxcam.kernels.paint_row import (
+    added,
+    copy_bytes,
+    load_block,
+    load_eights,
+    mix_eights,
+    store_block,
+)
 
 TOLERANCE = 115  # 1.8 levels: with what both round, less than 3 from OpenCV's whole numbers
 SPAN = 16  # indices from one exact colour to the next
@@ -88,12 +95,8 @@ def paint_block(
     the sake of `lanes.multiply_high`. `color` is in two parts: lower and upper eights.
     """
     share = lanes.load(weights, 0)
-    under = byte_lanes.load_half(picture, start) if half else byte_lanes.load(picture, start)
-    mixed = mix_eights(under, (share, share), color)
-    if half:
-        byte_lanes.store_half(out, at, mixed)
-    else:
-        byte_lanes.store(out, at, mixed)
+    under = load_block(picture, start, half)
+    store_block(out, at, half, mix_eights(under, (share, share), color))
 
 
 @part
